@@ -1,0 +1,101 @@
+"""The environment, read once and strictly: a misspelt or half-valid variable stops the start."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any
+
+import msgspec
+
+PREFIX = "KONGFLOW_"
+# Twelve-factor platforms set these without a prefix.
+BARE = {"DATABASE_URL": "database_url", "RABBITMQ_URL": "rabbitmq_url", "PORT": "port"}
+# The CLI's own variables (where is the service, with which key) and the test suite's; not settings of a process.
+OTHERS = {"KONGFLOW_URL", "KONGFLOW_KEY", "KONGFLOW_PUBLIC_KEY"}
+OTHER_PREFIXES = ("KONGFLOW_TEST_",)
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class BadSettings(Exception):
+    """The environment cannot be used; the message names each variable and what is wrong with it."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every setting of every process. Variables are these names in capitals behind `KONGFLOW_`, except the bare three."""
+
+    database_url: str = "postgresql://localhost/kongflow"
+    rabbitmq_url: str = "amqp://localhost"
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8030
+
+    # Connections that one process may hold; a web process needs one per blocking thread.
+    pool_size: Positive = 20
+    # Milliseconds between two looks of the relay at the outbox.
+    tick_ms: Positive = 10
+    # Ids in one message, and rows in one transaction of a worker.
+    batch: Annotated[int, msgspec.Meta(ge=1, le=400)] = 100
+    # Messages that may wait in one queue before the relay and the workers stop filling it.
+    high_water: Positive = 500
+    # Seconds that one call to a URL target may take, all told.
+    post_timeout: Seconds = 20.0
+    # Seconds that an invocation taken alone inside PostgreSQL may take before another worker may have it.
+    lease: Seconds = 30.0
+    # Bytes of a single event's body, bytes and events of a bulk body.
+    max_body: Positive = 1_048_576
+    max_bulk_body: Positive = 8_388_608
+    max_bulk_events: Positive = 1000
+    # Networks (CIDR, comma separated) that URL targets may be in although they are not public.
+    allowed_networks: str = ""
+
+    @property
+    def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """`allowed_networks`, parsed."""
+        return tuple(ipaddress.ip_network(part.strip()) for part in self.allowed_networks.split(",") if part.strip())
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Settings from `environ`; raises BadSettings naming the variable that is unknown or has no valid value."""
+    values: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    for variable, value in environ.items():
+        field = _field(variable)
+        if field:
+            values[field], names[field] = value, variable
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+        settings.networks  # noqa: B018 - parsed here so that a bad network stops the start, not the first delivery
+    except msgspec.ValidationError as error:
+        raise BadSettings(_explain(str(error), names)) from None
+    except ValueError as error:
+        raise BadSettings(f"KONGFLOW_ALLOWED_NETWORKS: {error}") from None
+    return settings
+
+
+def _field(variable: str) -> str | None:
+    if variable in BARE:
+        return BARE[variable]
+    if not variable.startswith(PREFIX) or variable in OTHERS or variable.startswith(OTHER_PREFIXES):
+        return None
+    field = variable.removeprefix(PREFIX).lower()
+    if field in BARE.values():
+        raise BadSettings(f"{variable}: set {field.upper()} instead, without the prefix")
+    return field
+
+
+def _explain(message: str, names: Mapping[str, str]) -> str:
+    """msgspec speaks of `$.port` and of unknown fields; a person at a shell wants the variable's name."""
+    if "unknown field" in message:
+        field = message.rsplit("`", 2)[1]
+        return f"{names[field]}: no such setting"
+    text, _, path = message.partition(" - at `$.")
+    return f"{names[path.rstrip('`')]}: {text}"
+
+
+@cache
+def current() -> Settings:
+    """This process's settings; read at the first call and kept."""
+    return load(os.environ)
