@@ -14,7 +14,7 @@ class KongflowError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One thing that is wrong with an input: a zod-style code, where it is (`event.name`, `events[1].name`), and why."""
+    """One thing wrong with an input: a zod-style code, where it is (`event.name`, `events[1].name`), and why."""
 
     code: str
     path: str

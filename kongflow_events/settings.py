@@ -26,7 +26,7 @@ class BadSettings(Exception):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Every setting of every process. Variables are these names in capitals behind `KONGFLOW_`, except the bare three."""
+    """Every setting of every process. A variable is a name in capitals behind `KONGFLOW_`, but for the bare three."""
 
     database_url: str = "postgresql://localhost/kongflow"
     rabbitmq_url: str = "amqp://localhost"

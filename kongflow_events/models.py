@@ -1,0 +1,392 @@
+"""The tables as Peewee models, and the words of their states. `schema.sql` is the truth; a test compares the two.
+
+Models are shapes only: they are bound to a database by `store.db.connect`, and only `store` queries with them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+
+import msgspec
+import peewee
+from ulid import ULID
+
+Item = TypeVar("Item")
+Kind = Literal["deliver", "invoke", "post"]
+KINDS: Final[tuple[Kind, ...]] = ("deliver", "invoke", "post")
+
+JOB_VERSION: Final = "JOB_VERSION"
+DYNAMIC_TRIGGER: Final = "DYNAMIC_TRIGGER"
+EPHEMERAL: Final = "EPHEMERAL"
+# Carried out by calling a URL; the others are carried out inside PostgreSQL.
+URL_TYPES: Final = frozenset({EPHEMERAL})
+
+FINAL_RUN_STATUSES: Final = frozenset(
+    {"SUCCESS", "FAILURE", "TIMED_OUT", "ABORTED", "CANCELED", "UNRESOLVED_AUTH", "INVALID_PAYLOAD"}
+)
+
+
+def new_id() -> uuid.UUID:
+    """A fresh row id in UUIDv7 form (RFC 9562): grows with time, also within one millisecond of one process."""
+    return ULID().to_uuid7(compliant=True)
+
+
+def new_event_id() -> str:
+    """The id of an event whose sender gave none: a ULID, 26 characters, as SDK 2.3.18's server made it."""
+    return str(ULID())
+
+
+def kind_of(dispatchable: dict[str, Any]) -> Kind:
+    """The kind of work that carries an invocation of this dispatchable out."""
+    return "post" if dispatchable["type"] in URL_TYPES else "invoke"
+
+
+class Timestamp(peewee.DateTimeField):
+    """timestamptz: aware datetimes in and out, where Peewee's own field would drop the zone."""
+
+    field_type = "TIMESTAMPTZ"
+
+
+class Jsonb(peewee.Field):
+    """jsonb through msgspec: strict, and exact for integers of any size. `store.db` sets the decoder for reading."""
+
+    field_type = "JSONB"
+
+    def db_value(self, value: Any) -> str | None:
+        """The JSON text of `value`; None is SQL's NULL."""
+        return None if value is None else msgspec.json.encode(value).decode()
+
+
+class Table(peewee.Model):
+    """The root of all tables; bound as a whole."""
+
+
+class _Dated(Table):
+    created_at = Timestamp()
+    updated_at = Timestamp()
+
+
+class Organization(_Dated):
+    """The customer; nothing is ingested while `runs_enabled` is false."""
+
+    id = peewee.UUIDField(primary_key=True, default=new_id)
+    slug = peewee.TextField(unique=True)
+    title = peewee.TextField()
+    runs_enabled = peewee.BooleanField(default=True)
+    deleted_at = Timestamp(null=True)
+
+    class Meta:
+        table_name = "organizations"
+
+
+class Project(_Dated):
+    """Shares its jobs between its environments."""
+
+    id = peewee.UUIDField(primary_key=True, default=new_id)
+    slug = peewee.TextField(unique=True)
+    name = peewee.TextField()
+    organization_id = peewee.UUIDField()
+    deleted_at = Timestamp(null=True)
+
+    class Meta:
+        table_name = "projects"
+
+
+class RuntimeEnvironment(_Dated):
+    """The border of all data."""
+
+    id = peewee.UUIDField(primary_key=True, default=new_id)
+    slug = peewee.TextField()
+    type = peewee.TextField()
+    organization_id = peewee.UUIDField()
+    project_id = peewee.UUIDField()
+
+    class Meta:
+        table_name = "runtime_environments"
+
+
+class ApiKey(Table):
+    """A key, as its hash."""
+
+    id = peewee.UUIDField(primary_key=True, default=new_id)
+    environment_id = peewee.UUIDField()
+    kind = peewee.TextField()
+    prefix = peewee.TextField()
+    sha256 = peewee.BlobField(unique=True)
+    created_at = Timestamp()
+    expires_at = Timestamp(null=True)
+    revoked_at = Timestamp(null=True)
+    last_used_at = Timestamp(null=True)
+
+    class Meta:
+        table_name = "api_keys"
+
+
+class ExternalAccount(_Dated):
+    """One of the customer's customers."""
+
+    id = peewee.UUIDField(primary_key=True, default=new_id)
+    identifier = peewee.TextField()
+    metadata = Jsonb(null=True)
+    organization_id = peewee.UUIDField()
+    environment_id = peewee.UUIDField()
+
+    class Meta:
+        table_name = "external_accounts"
+
+
+class EventRecord(_Dated):
+    """An event as it was accepted."""
+
+    id = peewee.UUIDField(primary_key=True, default=new_id)
+    event_id = peewee.TextField()
+    name = peewee.TextField()
+    timestamp = Timestamp()
+    payload = Jsonb()
+    context = Jsonb(null=True)
+    source = peewee.TextField()
+    organization_id = peewee.UUIDField()
+    environment_id = peewee.UUIDField()
+    project_id = peewee.UUIDField()
+    external_account_id = peewee.UUIDField(null=True)
+    deliver_at = Timestamp()
+    delivered_at = Timestamp(null=True)
+    is_test = peewee.BooleanField()
+    payload_raw = peewee.TextField()
+    payload_type = peewee.TextField()
+    source_context = Jsonb(null=True)
+    cancelled_at = Timestamp(null=True)
+    internal = peewee.BooleanField()
+
+    class Meta:
+        table_name = "event_records"
+
+
+class EventDispatcher(_Dated):
+    """A stored rule: these names, this source, these filters, this dispatchable."""
+
+    id = peewee.UUIDField(primary_key=True, default=new_id)
+    event = peewee.TextField()
+    source = peewee.TextField()
+    payload_filter = Jsonb(null=True)
+    context_filter = Jsonb(null=True)
+    manual = peewee.BooleanField(default=False)
+    dispatchable_id = peewee.TextField()
+    dispatchable = Jsonb()
+    enabled = peewee.BooleanField(default=True)
+    environment_id = peewee.UUIDField()
+    external_account_id = peewee.UUIDField(null=True)
+    expires_at = Timestamp(null=True)
+    one_shot = peewee.BooleanField(default=False)
+
+    class Meta:
+        table_name = "event_dispatchers"
+
+
+class EventDispatcherName(Table):
+    """One name of one dispatcher."""
+
+    environment_id = peewee.UUIDField()
+    source = peewee.TextField()
+    name = peewee.TextField()
+    dispatcher_id = peewee.UUIDField()
+
+    class Meta:
+        table_name = "event_dispatcher_names"
+        primary_key = peewee.CompositeKey("environment_id", "source", "name", "dispatcher_id")
+
+
+class Outbox(Table):
+    """What is still owed."""
+
+    subject_id = peewee.UUIDField(primary_key=True)
+    kind = peewee.TextField()
+    lane = peewee.UUIDField()
+    due_at = Timestamp()
+    hint_at = Timestamp()
+    hints = peewee.IntegerField()
+    lease_until = Timestamp(null=True)
+    token = peewee.UUIDField(null=True)
+    attempts = peewee.IntegerField()
+    last_error = peewee.TextField(null=True)
+    died_at = Timestamp(null=True)
+
+    class Meta:
+        table_name = "outbox"
+
+
+class Invocation(Table):
+    """One (event, dispatcher) pair, its state and its attempts."""
+
+    id = peewee.UUIDField(primary_key=True, default=new_id)
+    environment_id = peewee.UUIDField()
+    event_record_id = peewee.UUIDField()
+    dispatcher_id = peewee.UUIDField()
+    dispatcher_event = peewee.TextField()
+    dispatchable = Jsonb()
+    replay = peewee.BigIntegerField()
+    status = peewee.TextField()
+    reason = peewee.TextField(null=True)
+    attempts = peewee.IntegerField()
+    last_error = peewee.TextField(null=True)
+    created_at = Timestamp()
+    completed_at = Timestamp(null=True)
+    died_at = Timestamp(null=True)
+    pending_one_shot = peewee.UUIDField(null=True)
+
+    class Meta:
+        table_name = "invocations"
+
+
+class InvocationAttempt(Table):
+    """One attempt that failed or went over HTTP."""
+
+    invocation_id = peewee.UUIDField()
+    number = peewee.IntegerField()
+    started_at = Timestamp()
+    duration_ms = peewee.IntegerField()
+    outcome = peewee.TextField()
+    status_code = peewee.IntegerField(null=True)
+    error = peewee.TextField(null=True)
+    answer = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "invocation_attempts"
+        primary_key = peewee.CompositeKey("invocation_id", "number")
+
+
+class Job(_Dated):
+    """Something that runs; the project's."""
+
+    id = peewee.UUIDField(primary_key=True, default=new_id)
+    slug = peewee.TextField()
+    title = peewee.TextField()
+    internal = peewee.BooleanField(default=False)
+    organization_id = peewee.UUIDField()
+    project_id = peewee.UUIDField()
+
+    class Meta:
+        table_name = "jobs"
+
+
+class JobVersion(_Dated):
+    """A version of a job in one environment."""
+
+    id = peewee.UUIDField(primary_key=True, default=new_id)
+    job_id = peewee.UUIDField()
+    environment_id = peewee.UUIDField()
+    version = peewee.TextField()
+    event_specification = Jsonb()
+
+    class Meta:
+        table_name = "job_versions"
+
+
+class JobAlias(Table):
+    """A name for a version; `latest` is the highest by semantic versioning."""
+
+    job_id = peewee.UUIDField()
+    environment_id = peewee.UUIDField()
+    name = peewee.TextField(default="latest")
+    version_id = peewee.UUIDField()
+
+    class Meta:
+        table_name = "job_aliases"
+        primary_key = peewee.CompositeKey("job_id", "environment_id", "name")
+
+
+class DynamicTrigger(_Dated):
+    """One trigger that starts many jobs."""
+
+    id = peewee.UUIDField(primary_key=True, default=new_id)
+    slug = peewee.TextField()
+    environment_id = peewee.UUIDField()
+
+    class Meta:
+        table_name = "dynamic_triggers"
+
+
+class DynamicTriggerJob(Table):
+    """One job of one dynamic trigger."""
+
+    dynamic_trigger_id = peewee.UUIDField()
+    job_id = peewee.UUIDField()
+
+    class Meta:
+        table_name = "dynamic_trigger_jobs"
+        primary_key = peewee.CompositeKey("dynamic_trigger_id", "job_id")
+
+
+class JobRun(_Dated):
+    """One execution of a job version for an event."""
+
+    id = peewee.UUIDField(primary_key=True, default=new_id)
+    environment_id = peewee.UUIDField()
+    job_id = peewee.UUIDField()
+    version_id = peewee.UUIDField()
+    event_record_id = peewee.UUIDField()
+    external_account_id = peewee.UUIDField(null=True)
+    invocation_id = peewee.UUIDField(null=True)
+    status = peewee.TextField()
+    is_test = peewee.BooleanField()
+    internal = peewee.BooleanField()
+    output = Jsonb(null=True)
+    queued_at = Timestamp(null=True)
+    started_at = Timestamp(null=True)
+    completed_at = Timestamp(null=True)
+
+    class Meta:
+        table_name = "job_runs"
+
+
+class ProcessHeartbeat(Table):
+    """A sign of life of one process."""
+
+    kind = peewee.TextField()
+    instance = peewee.TextField()
+    started_at = Timestamp()
+    beat_at = Timestamp()
+
+    class Meta:
+        table_name = "process_heartbeats"
+        primary_key = peewee.CompositeKey("kind", "instance")
+
+
+TABLES: Final[tuple[type[Table], ...]] = (
+    Organization,
+    Project,
+    RuntimeEnvironment,
+    ApiKey,
+    ExternalAccount,
+    EventRecord,
+    EventDispatcher,
+    EventDispatcherName,
+    Outbox,
+    Invocation,
+    InvocationAttempt,
+    Job,
+    JobVersion,
+    JobAlias,
+    DynamicTrigger,
+    DynamicTriggerJob,
+    JobRun,
+    ProcessHeartbeat,
+)
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """Whose request this is: what a verified key stands for."""
+
+    id: uuid.UUID
+    organization_id: uuid.UUID
+    project_id: uuid.UUID
+    slug: str
+    runs_enabled: bool = True
+
+
+class Page(NamedTuple, Generic[Item]):
+    """A stretch of a list, newest first; `next` is the id to go on before, or None at the end."""
+
+    items: list[Item]
+    next: uuid.UUID | None

@@ -1,0 +1,110 @@
+"""The process's one pool of connections, and what a unit of work with it looks like.
+
+Open a unit with `unit()` around each request and each actor call: it takes a connection from the pool, and whatever
+happens gives it back clean. Inside it, a single statement commits by itself; `atomic()` makes several commit together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import peewee
+import psycopg2
+import psycopg2.extras
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+
+from kongflow_events import models
+
+# What the driver and Peewee raise when the server is away, ends the session, or has no connection left for us.
+AWAY = (
+    peewee.OperationalError,
+    peewee.InterfaceError,
+    psycopg2.OperationalError,
+    psycopg2.InterfaceError,
+    MaxConnectionsExceeded,
+)
+
+Row = dict[str, Any]
+
+_database = peewee.DatabaseProxy()
+for _table in models.TABLES:
+    _table.bind(_database, bind_refs=False, bind_backrefs=False)
+
+
+def connect(url: str, pool_size: int = 8, *, statement_seconds: float = 10, wait_seconds: float = 1) -> None:
+    """Point this process's store at `url`. Opens nothing yet.
+
+    `statement_seconds` bounds every statement; locks and idle transactions get fractions of it. `wait_seconds` is how
+    long a unit of work waits for a free connection of the pool before it fails as AWAY.
+    """
+    milliseconds = int(statement_seconds * 1000)
+    database = PooledPostgresqlDatabase(
+        url,
+        max_connections=pool_size,
+        timeout=wait_seconds,
+        autoconnect=False,
+        # A server that takes no answer within these bounds must not hold a thread: see AWAY.
+        connect_timeout=2,
+        tcp_user_timeout=3000,
+        keepalives_idle=10,
+        application_name="kongflow-events",
+        options=(
+            f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds // 3}"
+            f" -c idle_in_transaction_session_timeout={milliseconds + 5000} -c timezone=UTC -c jit=off"
+        ),
+    )
+    _database.initialize(database)
+
+
+def close() -> None:
+    """Close every connection of the pool that is not in use, and those in use when they come back."""
+    if _database.obj is not None:
+        _database.close_all()
+
+
+def _forget_after_fork() -> None:
+    """A forked child must not speak on its parent's connections."""
+    if _database.obj is not None:
+        _database.dispose()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+psycopg2.extras.register_default_jsonb(globally=True, loads=msgspec.json.decode)
+psycopg2.extras.register_uuid()
+
+
+@contextmanager
+def unit() -> Iterator[None]:
+    """A unit of work on one connection; nested units share the outermost one's."""
+    if not _database.is_closed():
+        yield
+        return
+    with _database.connection_context():
+        yield
+
+
+@contextmanager
+def atomic() -> Iterator[None]:
+    """Everything inside commits together or not at all. Joins a transaction that is already open."""
+    if _database.in_transaction():
+        yield
+        return
+    with _database.transaction():
+        yield
+
+
+def rows(sql: str, parameters: Mapping[str, Any] | tuple[Any, ...] = ()) -> list[Row]:
+    """Run one statement and return its rows as dictionaries, in order."""
+    cursor = _database.execute_sql(sql, parameters)
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def run(sql: str, parameters: Mapping[str, Any] | tuple[Any, ...] = ()) -> int:
+    """Run one statement that returns no rows; returns how many it changed."""
+    count: int = _database.execute_sql(sql, parameters).rowcount
+    return count
