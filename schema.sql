@@ -181,8 +181,8 @@ CREATE TABLE outbox (
     last_error TEXT,
     died_at TIMESTAMPTZ                                     -- a delivery that used up its attempts: kept, listed, redriven
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
--- The relay's scan, first in first out. One index for all kinds keeps the idle tick at one short read.
-CREATE INDEX outbox_hint_at ON outbox(hint_at);
+-- The relay's scan, first in first out. By kind, so that a full queue of one kind never stands before another's rows.
+CREATE INDEX outbox_due ON outbox(kind, hint_at);
 -- The relay's other order, for when it cannot take everything: a bite of each lane in turn.
 CREATE INDEX outbox_lanes ON outbox(kind, lane, hint_at);
 

@@ -385,6 +385,13 @@ class Environment(msgspec.Struct, frozen=True):
     runs_enabled: bool = True
 
 
+class HintBatch(msgspec.Struct, frozen=True):
+    """One message to be: ids of rows that are due, as texts; `alone` asks that each be taken alone."""
+
+    ids: tuple[str, ...]
+    alone: bool = False
+
+
 class Page(NamedTuple, Generic[Item]):
     """A stretch of a list, newest first; `next` is the id to go on before, or None at the end."""
 

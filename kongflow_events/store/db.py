@@ -7,13 +7,14 @@ happens gives it back clean. Inside it, a single statement commits by itself; `a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 import msgspec
 import peewee
 import psycopg2
+import psycopg2.errors
 import psycopg2.extras
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
@@ -29,6 +30,7 @@ AWAY = (
 )
 
 Row = dict[str, Any]
+Result = TypeVar("Result")
 
 _database = peewee.DatabaseProxy()
 for _table in models.TABLES:
@@ -108,3 +110,11 @@ def run(sql: str, parameters: Mapping[str, Any] | tuple[Any, ...] = ()) -> int:
     """Run one statement that returns no rows; returns how many it changed."""
     count: int = _database.execute_sql(sql, parameters).rowcount
     return count
+
+
+def retrying_deadlocks(work: Callable[[], Result]) -> Result:
+    """Run `work`, a whole transaction, again when the database chose it as a deadlock's victim; three times at most."""
+    for _ in range(2):
+        with suppress(psycopg2.errors.DeadlockDetected):
+            return work()
+    return work()

@@ -1,0 +1,93 @@
+"""The actors: one line each, from the ids in a message to the service that works on them.
+
+A worker process is `dramatiq kongflow_events.actors:boot`; the supervisor of `kongflow-events dev` declares the same
+actors on its in-process broker.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import dramatiq
+import structlog
+
+from kongflow_events import broker as brokers
+from kongflow_events import models, settings
+from kongflow_events.services import deliver, invoke, post
+from kongflow_events.store import db
+
+log = structlog.get_logger(__name__)
+
+# A little over what threads take, for the sake of a worker that hands one over while another is at work.
+_SPARE_CONNECTIONS = 2
+
+# Seconds that a stopping worker gives its last hints; the relay repeats what does not make it.
+_LAST_HINTS = 2.0
+
+Hints = Mapping[models.Kind, Sequence[uuid.UUID]]
+
+
+class Offer(Protocol):
+    """Where hints for follow-up work go; never blocks, never raises, may drop."""
+
+    def offer(self, queue: str, ids: Sequence[str]) -> None:
+        """Take ids whose rows are due in `queue`."""
+
+
+def boot() -> None:
+    """Make this process a worker on RabbitMQ, as the dramatiq command expects of a broker's factory."""
+    current = settings.current()
+    db.connect(current.database_url, pool_size=current.pool_size + _SPARE_CONNECTIONS)
+    broker = brokers.make_broker(current)
+    hints = brokers.HintBuffer(lambda: brokers.make_hints(current), current)
+    broker.add_middleware(_Closing(hints))
+    declare(broker, hints)
+    dramatiq.set_broker(broker)
+
+
+def declare(broker: dramatiq.Broker, hints: Offer) -> None:
+    """Declare the three actors on `broker`; what they leave to be done next is offered to `hints`."""
+
+    @dramatiq.actor(actor_name="deliver", queue_name="deliver", broker=broker)
+    def deliver_actor(ids: list[str], alone: bool = False) -> None:
+        _carry_out(ids, lambda subjects: deliver.deliver(subjects, one_by_one=_alone(alone)), hints)
+
+    @dramatiq.actor(actor_name="invoke", queue_name="invoke", broker=broker)
+    def invoke_actor(ids: list[str], alone: bool = False) -> None:
+        _carry_out(ids, lambda subjects: invoke.invoke(subjects, one_by_one=_alone(alone)), hints)
+
+    @dramatiq.actor(actor_name="post", queue_name="post", broker=broker)
+    def post_actor(ids: list[str], alone: bool = False) -> None:  # noqa: ARG001 - every post is taken alone
+        _carry_out(ids, post.post, hints)
+
+
+def _alone(asked: bool) -> bool:
+    return asked or brokers.was_redelivered()
+
+
+def _carry_out(ids: list[str], work: Callable[[list[uuid.UUID]], Hints | None], hints: Offer) -> None:
+    """The door of the actors: hand ids to a service, offer what it leaves to be done next.
+
+    A database that is away ends it quietly: the rows stay in the outbox, and the relay hints them again. Anything
+    unforeseen goes on to the dead-letter queue.
+    """
+    try:
+        follow_up = work([uuid.UUID(one) for one in ids]) or {}
+    except db.AWAY as error:
+        log.warning("the database is away; the relay will hint this again", rows=len(ids), reason=str(error))
+        return
+    for kind, subjects in follow_up.items():
+        if subjects:
+            hints.offer(kind, [str(subject) for subject in subjects])
+
+
+class _Closing(dramatiq.Middleware):
+    """Hands the last hints over when the worker stops."""
+
+    def __init__(self, hints: brokers.HintBuffer) -> None:
+        self._hints = hints
+
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:  # noqa: ARG002 - dramatiq's
+        self._hints.close(_LAST_HINTS)

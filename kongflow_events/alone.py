@@ -1,0 +1,70 @@
+"""One row taken alone: its attempt is committed before the work, so that whatever the work does to the worker counts.
+
+Rows are worked on in batches, under row locks that a crash gives back. A row that fails, or that may have killed its
+worker, comes here instead: it can then harm only itself, and becomes a dead letter when its attempts are used up.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+
+from kongflow_events import models, outgoing, retries, settings
+from kongflow_events.store import db, invocations, outbox
+
+log = structlog.get_logger(__name__)
+
+# Bytes of an error's text that a dead letter keeps.
+_ERROR_BYTES = 2000
+
+
+def carry_out(kind: models.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID], None]) -> None:
+    """Claim one due row of work inside PostgreSQL, and do `work(token)` for it in a transaction of its own.
+
+    1. Claim: count the attempt, lease the row; commit. Somebody else's row, or none: nothing to do.
+    2. Past its attempts already: its workers died. Make it a dead letter.
+    3. Work, which deletes the row. A failure is written down and decides what follows.
+
+    A database that is away is nobody's failure: it is raised, and the lease runs out.
+    """
+    claimed = outbox.claim(kind, subject_id, settings.current().lease)
+    if claimed is None:
+        return
+    token, number = claimed
+    if number > retries.LIMITS[kind]:
+        _bury(kind, subject_id, token, retries.WORKER_LOST)
+        return
+    started = time.monotonic()
+    try:
+        with db.atomic():
+            work(token)
+    except db.AWAY:
+        raise
+    except Exception as error:
+        log.exception("work failed", kind=kind, subject=str(subject_id), attempt=number)
+        _fail(kind, subject_id, token, number, error, time.monotonic() - started)
+
+
+def _fail(
+    kind: models.Kind, subject_id: uuid.UUID, token: uuid.UUID, number: int, error: Exception, seconds: float
+) -> None:
+    reason = outgoing.clean(retries.reason_of(error), _ERROR_BYTES)
+    with db.atomic():
+        if kind != "deliver":
+            invocations.note_attempt(subject_id, number, "failed", reason, seconds)
+        match retries.decide(kind, number, error):
+            case retries.Again(delay):
+                outbox.postpone(subject_id, token, delay, reason)
+            case retries.Dead():
+                _bury(kind, subject_id, token, reason)
+
+
+def _bury(kind: models.Kind, subject_id: uuid.UUID, token: uuid.UUID, reason: str) -> None:
+    log.warning("dead letter", kind=kind, subject=str(subject_id), reason=reason)
+    if kind == "deliver":
+        outbox.bury_delivery(subject_id, token, reason)
+    else:
+        invocations.bury(subject_id, token, reason)

@@ -1,0 +1,108 @@
+"""The scheduler process: the relay's tick, the expiry of dispatchers, and a sign of life, on APScheduler's clock.
+
+Any number may run: claims skip each other's rows, and the jobs are safe to run twice. What is *due* is always asked of
+the database's clock; this process's clock only says how often to look.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.base import BaseScheduler
+from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from kongflow_events import broker as brokers
+from kongflow_events import settings
+from kongflow_events.services import expire, health, relay
+from kongflow_events.store import db
+
+log = structlog.get_logger(__name__)
+
+_EXPIRE_SECONDS = 5
+_BEAT_SECONDS = 1
+# A wall clock that moved this much against the monotonic one was set: the next runs stand in the wrong place.
+_CLOCK_STEP = 2.0
+
+
+def main(current: settings.Settings) -> None:
+    """Run a scheduler on RabbitMQ until SIGTERM or SIGINT; the tick that is under way is finished."""
+    db.connect(current.database_url, pool_size=4, statement_seconds=5)
+    scheduler = build(BlockingScheduler, current, brokers.make_hints(current))
+    # Not from the signal handler itself: it interrupts the very thread that has to let go of the scheduler's lock.
+    stopping = threading.Thread(target=scheduler.shutdown, name="stopping")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None if stopping.ident else stopping.start())
+    log.info("scheduler started", tick_ms=current.tick_ms)
+    scheduler.start()
+    stopping.join()
+    db.close()
+
+
+def build(kind: type[BaseScheduler], current: settings.Settings, hints: Any) -> BaseScheduler:
+    """A scheduler of this `kind` with all jobs on it, whose relay publishes through `hints`; not started."""
+    # A drain that takes longer than a tick is no fault: the library's warning about it would be noise.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    scheduler = kind(
+        # The relay keeps to one thread, because its connection to the broker belongs to it.
+        executors={"relay": ThreadPoolExecutor(1), "default": ThreadPoolExecutor(2)},
+        job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        timezone="UTC",
+    )
+    ticking = relay.Relay(hints, batch=current.batch, high_water=current.high_water)
+
+    def tick() -> None:
+        ticking.tick()
+        hints.rest()
+
+    instance = f"{socket.gethostname()}:{os.getpid()}"
+    _every(scheduler, current.tick_ms / 1000, tick, executor="relay")
+    _every(scheduler, _EXPIRE_SECONDS, _in_unit(expire.expire_dispatchers))
+    # The beat keeps to the relay's thread: a relay that hangs must not look alive.
+    _every(scheduler, _BEAT_SECONDS, _in_unit(lambda: health.beat("scheduler", instance)), executor="relay")
+    scheduler.add_listener(_log_failure, EVENT_JOB_ERROR)
+    threading.Thread(target=_watch_clock, args=(scheduler,), daemon=True, name="clock-watch").start()
+    return scheduler
+
+
+def _every(scheduler: BaseScheduler, seconds: float, work: Callable[[], object], executor: str = "default") -> None:
+    scheduler.add_job(work, IntervalTrigger(seconds=seconds, timezone="UTC"), executor=executor)
+
+
+def _in_unit(work: Callable[[], object]) -> Callable[[], None]:
+    def job() -> None:
+        try:
+            with db.unit():
+                work()
+        except db.AWAY as error:
+            log.warning("the database is away", reason=str(error).strip())
+
+    return job
+
+
+def _log_failure(event: JobExecutionEvent) -> None:
+    log.error("a scheduled job failed", job=event.job_id, error=repr(event.exception), traceback=event.traceback)
+
+
+def _watch_clock(scheduler: BaseScheduler) -> None:
+    """Re-arm every job when the wall clock was set: after a step backwards their next runs lie in the old future."""
+    offset = time.time() - time.monotonic()
+    while True:
+        time.sleep(1)
+        drift = time.time() - time.monotonic() - offset
+        if abs(drift) > _CLOCK_STEP and scheduler.running:
+            log.warning("the wall clock was set; every job runs now", seconds=round(drift, 1))
+            offset += drift
+            for job in scheduler.get_jobs():
+                job.modify(next_run_time=datetime.now(UTC))

@@ -1,0 +1,101 @@
+"""Ingest: accept an event and store it together with what is owed for it (upstream's IngestSendEvent).
+
+A repeated id changes a delayed event until 5 s before its delivery, and otherwise returns the stored one unchanged; an
+event that nobody listened to is owed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kongflow_events import errors, models, schemas
+from kongflow_events.store import db, events
+
+# Retention may take a record away between the two statements; more often than this in a row is not retention.
+_ROUNDS = 5
+
+
+def ingest_send_event(
+    environment: models.Environment, event: schemas.SendEvent, options: schemas.SendOptions | None = None
+) -> models.EventRecord:
+    """Store `event`; returns the record, whether it is new, changed or known already.
+
+    Raises Forbidden when the organization's runs are disabled; nothing is stored then.
+    """
+    _check_enabled(environment)
+    sent = _sent(event)
+    return _store(environment, [sent], _when(options))[sent.event_id]
+
+
+def ingest_send_events(
+    environment: models.Environment, batch: Sequence[schemas.SendEvent], options: schemas.SendOptions | None = None
+) -> list[models.EventRecord]:
+    """Store every event of `batch`, or none, in one transaction; returns their records in the order of the batch.
+
+    An id that stands twice in the batch counts as sent again. Raises Forbidden as `ingest_send_event` does.
+    """
+    _check_enabled(environment)
+    sent = [_sent(event) for event in batch]
+    when = _when(options)
+    return db.retrying_deadlocks(lambda: _store_all(environment, sent, when))
+
+
+def _store_all(environment: models.Environment, sent: Sequence[events.Sent], when: events.When) -> list[models.EventRecord]:
+    latest: dict[str, models.EventRecord] = {}
+    with db.atomic():
+        for round_ in _rounds(sent):
+            latest |= _store(environment, round_, when)
+    return [latest[event.event_id] for event in sent]
+
+
+def _store(
+    environment: models.Environment, sent: Sequence[events.Sent], when: events.When
+) -> dict[str, models.EventRecord]:
+    stored: dict[str, models.EventRecord] = {}
+    for _ in range(_ROUNDS):
+        left = [event for event in sent if event.event_id not in stored]
+        if not left:
+            return stored
+        stored |= events.send(environment, left, when)
+        unchanged = [event.event_id for event in left if event.event_id not in stored]
+        if unchanged:
+            stored |= events.again(environment, unchanged)
+    raise errors.Retryable("the event was deleted again and again while it was being stored")
+
+
+def _rounds(sent: Sequence[events.Sent]) -> Iterator[list[events.Sent]]:
+    """Split a batch so that no id stands twice in a round, keeping the order in which a repeated id was given."""
+    left = list(sent)
+    while left:
+        first: dict[str, events.Sent] = {}
+        later = []
+        for event in left:
+            if event.event_id in first:
+                later.append(event)
+            else:
+                first[event.event_id] = event
+        yield list(first.values())
+        left = later
+
+
+def _check_enabled(environment: models.Environment) -> None:
+    if not environment.runs_enabled:
+        raise errors.Forbidden("Runs are disabled for this organization")
+
+
+def _sent(event: schemas.SendEvent) -> events.Sent:
+    return events.Sent(
+        event_id=models.new_event_id() if event.id is None else event.id,
+        name=event.name,
+        timestamp=event.timestamp,
+        payload=event.payload,
+        context=event.context,
+        source=event.source,
+        payload_type=event.payload_type,
+    )
+
+
+def _when(options: schemas.SendOptions | None) -> events.When:
+    if options is None:
+        return events.When(None, None, None)
+    return events.When(options.deliver_at, options.deliver_after, options.account_id)

@@ -1,0 +1,136 @@
+"""The relay: hand what is due in the outbox to the broker, as hints.
+
+It moves a row's next hint ahead, commits, and only then publishes: a hint that is lost after that is repeated when the
+row's pause is over. No depth, no hints: while a queue cannot be asked how full it is, nothing moves.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from kongflow_events import errors, models
+from kongflow_events.models import HintBatch
+from kongflow_events.store import db, outbox
+
+log = structlog.get_logger(__name__)
+
+# Messages that one pass may publish before it commits; what one pass leaves, the next one takes.
+_MESSAGES_A_PASS = 50
+# A transaction may commit a row this long after it took its clock's time: the mark stays behind by that much.
+_LATEST_COMMIT = timedelta(seconds=15)
+# Rows that the mark has passed (somebody held them) are found by a full scan, this often.
+_FULL_SCAN = 10.0
+# A broker that failed is left alone this long, so that a dead one is not dialled a hundred times a second.
+_REST = 0.5
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_LANE = uuid.UUID(int=0)
+
+
+class Hints(Protocol):
+    """The broker as the relay needs it; both verbs raise Retryable when it cannot be reached."""
+
+    def depth(self, queue: str) -> int:
+        """How many messages wait in `queue`."""
+
+    def publish(self, queue: str, batches: Sequence[HintBatch]) -> None:
+        """Hand one message for each batch to `queue`, confirmed."""
+
+
+class _Order:
+    """What the relay remembers of one kind of work from tick to tick."""
+
+    def __init__(self) -> None:
+        # Nothing that is due for a hint lies before this mark, but for rows that somebody held.
+        self.since = _EVER
+        # Whether the last pass left rows for want of room: then lanes take turns, so that none stands before the others.
+        self.behind = False
+        self.after = _FIRST_LANE
+
+
+class Relay:
+    """One relay; run `tick` from one thread. Any number of relays may share an outbox: they skip each other's rows."""
+
+    def __init__(self, hints: Hints, *, batch: int, high_water: int) -> None:
+        self._hints = hints
+        self._batch = batch
+        self._high_water = high_water
+        self._orders = {kind: _Order() for kind in models.KINDS}
+        self._scanned = -_FULL_SCAN
+        self._resting_until = 0.0
+
+    def tick(self) -> int:
+        """Hint everything that is due and for which there is room; returns how many rows that were."""
+        if time.monotonic() < self._resting_until:
+            return 0
+        try:
+            with db.unit():
+                return self._tick()
+        except (errors.Retryable, *db.AWAY) as error:
+            log.warning("the broker or the database cannot be reached; nothing is hinted", reason=str(error).strip())
+            self._resting_until = time.monotonic() + _REST
+            return 0
+
+    def _tick(self) -> int:
+        self._scan_fully_now_and_then()
+        waiting = outbox.waiting(min(order.since for order in self._orders.values()))
+        total = sum(self._drain(kind) for kind in waiting.kinds)
+        for order in self._orders.values():
+            if not order.behind:
+                order.since = waiting.now - _LATEST_COMMIT
+        return total
+
+    def _scan_fully_now_and_then(self) -> None:
+        now = time.monotonic()
+        if now - self._scanned >= _FULL_SCAN:
+            self._scanned = now
+            for order in self._orders.values():
+                order.since = _EVER
+
+    def _drain(self, kind: models.Kind) -> int:
+        total = 0
+        # A call to a URL may take seconds: its message carries one id, so that it holds up no other.
+        size = 1 if kind == "post" else self._batch
+        while True:
+            room = min(self._high_water - self._hints.depth(kind), _MESSAGES_A_PASS)
+            if room <= 0:
+                self._orders[kind].behind = True
+                return total
+            rows = self._move(kind, room * size)
+            self._publish(kind, rows, size)
+            total += len(rows)
+            if not self._orders[kind].behind:
+                return total
+
+    def _move(self, kind: models.Kind, limit: int) -> list[outbox.Hinted]:
+        """Move rows' next hint ahead: the oldest first, or lane by lane once there is more than can be taken."""
+        order = self._orders[kind]
+        if not order.behind:
+            rows = outbox.hint_oldest(kind, order.since, limit)
+            order.behind = len(rows) == limit
+            return rows
+        visited = outbox.hint_lanes(kind, order.since, order.after, self._batch, limit)
+        order.after = visited.after
+        order.behind = bool(visited.rows) or order.after != _FIRST_LANE
+        return visited.rows
+
+    def _publish(self, kind: models.Kind, rows: Sequence[outbox.Hinted], size: int) -> None:
+        if not rows:
+            return
+        try:
+            self._hints.publish(kind, _batches(rows, size))
+        except errors.Retryable:
+            outbox.unhint([row.id for row in rows])
+            raise
+
+
+def _batches(rows: Sequence[outbox.Hinted], size: int) -> list[HintBatch]:
+    """Rows as messages: many ids each, but a suspect travels alone."""
+    ids = [str(row.id) for row in rows if not row.suspect]
+    together = [HintBatch(tuple(ids[start : start + size])) for start in range(0, len(ids), size)]
+    return together + [HintBatch((str(row.id),), alone=True) for row in rows if row.suspect]

@@ -1,0 +1,186 @@
+"""Delivery: events locked, candidates looked up, and their invocations written together with what is owed for them.
+
+One transaction: `lock`, then `candidates` and `filters_of`, then `finish`. The lock order is the house's: event records
+by id, then outbox rows.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from kongflow_events import models
+from kongflow_events.store import db
+
+# Somebody else's event is skipped, not waited for: whoever holds it is delivering, changing or cancelling it.
+_LOCK = """
+SELECT id, environment_id, name, source, external_account_id, payload_raw, payload_type, context::text AS context,
+       delivered_at IS NULL AND cancelled_at IS NULL AS wanted
+  FROM event_records WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+# Reads what listens to these names in these environments, whatever else is stored; filters come only when asked for.
+_CANDIDATES = """
+SELECT names.environment_id, names.source, names.name, dispatchers.id, dispatchers.updated_at,
+       dispatchers.external_account_id, dispatchers.one_shot
+  FROM unnest(%(environments)s::uuid[], %(sources)s::text[], %(names)s::text[]) AS asked(environment_id, source, name)
+  JOIN event_dispatcher_names AS names USING (environment_id, source, name)
+  JOIN event_dispatchers AS dispatchers ON dispatchers.id = names.dispatcher_id
+ WHERE dispatchers.enabled AND NOT dispatchers.manual
+   AND (dispatchers.expires_at IS NULL OR dispatchers.expires_at > now())
+ ORDER BY dispatchers.created_at, dispatchers.id
+"""
+
+_FILTERS = "SELECT id, updated_at, payload_filter, context_filter FROM event_dispatchers WHERE id = ANY(%s)"
+
+_TAKE = """
+DELETE FROM outbox
+ WHERE subject_id = ANY(%(ids)s) AND kind = 'deliver' AND due_at <= now() AND died_at IS NULL
+   AND (lease_until IS NULL OR lease_until < now() OR token = %(token)s)
+RETURNING subject_id
+"""
+
+# Whoever inserts in the order of dispatchers waits for nobody who waits for it: two deliveries may meet at a one-shot
+# dispatcher. The rows start one second later than now, because their writer hints them itself.
+_INVOKE = """
+WITH matched AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(records)s::uuid[], %(dispatchers)s::uuid[])
+        AS matched(id, event_record_id, dispatcher_id)
+), made AS (
+    INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable,
+                             pending_one_shot)
+    SELECT matched.id, dispatchers.environment_id, event_record_id, dispatcher_id, event, dispatchable,
+           CASE WHEN one_shot THEN dispatcher_id END
+      FROM matched JOIN event_dispatchers AS dispatchers ON dispatchers.id = dispatcher_id
+     ORDER BY dispatcher_id, event_record_id
+    ON CONFLICT DO NOTHING
+    RETURNING id, environment_id, dispatcher_id, dispatchable->>'type' = ANY(%(url_types)s) AS url
+), owed AS (
+    INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
+    SELECT id, CASE WHEN url THEN 'post' ELSE 'invoke' END, CASE WHEN url THEN dispatcher_id ELSE environment_id END,
+           now(), now() + interval '1 second'
+      FROM made
+), stamped AS (
+    UPDATE event_records SET delivered_at = now() WHERE id = ANY(%(records)s)
+)
+SELECT id, url FROM made
+"""
+
+# What a one-shot dispatcher matched while an earlier event is pending for it: visible in the ledger, never carried out.
+_SUPERSEDE = """
+INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable, status,
+                         reason, completed_at)
+SELECT matched.id, dispatchers.environment_id, event_record_id, dispatcher_id, event, dispatchable, 'SKIPPED',
+       'superseded: an earlier event is pending for this one-shot dispatcher', now()
+  FROM unnest(%(ids)s::uuid[], %(records)s::uuid[], %(dispatchers)s::uuid[])
+    AS matched(id, event_record_id, dispatcher_id)
+  JOIN event_dispatchers AS dispatchers ON dispatchers.id = dispatcher_id
+ON CONFLICT (event_record_id, dispatcher_id, replay) DO NOTHING
+"""
+
+
+class Locked(msgspec.Struct, frozen=True):
+    """An event under this transaction's lock; JSON as text. `wanted` says that it was neither delivered nor cancelled."""
+
+    id: uuid.UUID
+    environment_id: uuid.UUID
+    name: str
+    source: str
+    external_account_id: uuid.UUID | None
+    payload_raw: str
+    payload_type: str
+    context: str | None
+    wanted: bool
+
+    @property
+    def address(self) -> tuple[uuid.UUID, str, str]:
+        """Environment, source and name: what dispatchers listen to."""
+        return (self.environment_id, self.source, self.name)
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A dispatcher that listens to an address; `version` changes with every change of its filters."""
+
+    environment_id: uuid.UUID
+    source: str
+    name: str
+    id: uuid.UUID
+    updated_at: datetime
+    external_account_id: uuid.UUID | None
+    one_shot: bool
+
+    @property
+    def address(self) -> tuple[uuid.UUID, str, str]:
+        """Environment, source and name: what it listens to here."""
+        return (self.environment_id, self.source, self.name)
+
+
+class Filters(msgspec.Struct, frozen=True):
+    """A dispatcher's two filters as stored JSON, and the version of it they belong to."""
+
+    id: uuid.UUID
+    updated_at: datetime
+    payload_filter: Any
+    context_filter: Any
+
+
+class Match(msgspec.Struct, frozen=True):
+    """One dispatcher that wants one event."""
+
+    record_id: uuid.UUID
+    dispatcher_id: uuid.UUID
+    one_shot: bool
+
+
+class Made(msgspec.Struct, frozen=True):
+    """The invocations that came to be, by the work that carries them out."""
+
+    invoke: list[uuid.UUID]
+    post: list[uuid.UUID]
+
+
+def lock(ids: Collection[uuid.UUID]) -> list[Locked]:
+    """Lock the events `ids` that nobody else holds until the transaction ends, by id."""
+    return [Locked(**row) for row in db.rows(_LOCK, (sorted(ids),))]
+
+
+def candidates(addresses: Collection[tuple[uuid.UUID, str, str]]) -> list[Candidate]:
+    """Every dispatcher that listens to one of `addresses` now, oldest first."""
+    environments, sources, names = zip(*addresses, strict=True)
+    parameters = {"environments": list(environments), "sources": list(sources), "names": list(names)}
+    return [Candidate(**row) for row in db.rows(_CANDIDATES, parameters)]
+
+
+def filters_of(dispatcher_ids: Collection[uuid.UUID]) -> list[Filters]:
+    """The filters of these dispatchers."""
+    return [Filters(**row) for row in db.rows(_FILTERS, (list(dispatcher_ids),))]
+
+
+def take(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> set[uuid.UUID]:
+    """Delete the outbox rows of these events that are due and free (or leased to `token`); returns whose those were."""
+    return {row["subject_id"] for row in db.rows(_TAKE, {"ids": list(ids), "token": token})}
+
+
+def invoke(matches: Sequence[Match]) -> Made:
+    """Write one invocation for each match, owe its work, and stamp the events as delivered.
+
+    A pair that has its invocation already gets no second; a one-shot dispatcher that waits for another event gets a
+    skipped one.
+    """
+    parameters = {**_columns(matches), "url_types": list(models.URL_TYPES)}
+    made = db.rows(_INVOKE, parameters)
+    if len(made) < len(matches) and (superseded := [match for match in matches if match.one_shot]):
+        db.run(_SUPERSEDE, _columns(superseded))
+    return Made([row["id"] for row in made if not row["url"]], [row["id"] for row in made if row["url"]])
+
+
+def _columns(matches: Sequence[Match]) -> dict[str, Any]:
+    return {
+        "ids": [models.new_id() for _ in matches],
+        "records": [match.record_id for match in matches],
+        "dispatchers": [match.dispatcher_id for match in matches],
+    }

@@ -1,0 +1,226 @@
+"""Event records: sent, sent again, read, cancelled. A record and what is owed for it change in one statement."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from kongflow_events import models
+from kongflow_events.store import db
+
+# What an EventRecord is made of; its payload is decoded from payload_raw, which saves sending it twice.
+_COLUMNS = """id, event_id, name, timestamp, payload_raw, payload_type, context, source, source_context,
+    organization_id, environment_id, project_id, external_account_id,
+    deliver_at, delivered_at, cancelled_at, is_test, internal, created_at, updated_at"""
+
+# Returns the records that were created or changed; one that stands outside its update window gives no row. A record
+# is locked by the conflict even then, so AGAIN behind it in the same transaction waits for nobody new.
+_SEND = f"""
+WITH sent AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(event_ids)s::text[], %(names)s::text[], %(timestamps)s::timestamptz[],
+                         %(payloads)s::text[], %(contexts)s::text[], %(sources)s::text[], %(payload_types)s::text[])
+        AS sent(id, event_id, name, timestamp, payload, context, source, payload_type)
+), known AS (
+    SELECT id FROM external_accounts WHERE environment_id = %(environment)s AND identifier = %(account)s
+), added AS (
+    -- Writes only at an account's first use; the update makes the row visible when two first uses meet.
+    INSERT INTO external_accounts (id, organization_id, environment_id, identifier)
+    SELECT %(account_id)s, %(organization)s, %(environment)s, %(account)s
+     WHERE %(account)s::text IS NOT NULL AND NOT EXISTS (SELECT FROM known)
+    ON CONFLICT (environment_id, identifier) DO UPDATE SET identifier = EXCLUDED.identifier
+    RETURNING id
+), record AS (
+    INSERT INTO event_records AS stored (
+        id, event_id, name, timestamp, payload, payload_raw, context, source, payload_type,
+        organization_id, project_id, environment_id, external_account_id, deliver_at)
+    SELECT sent.id, sent.event_id, sent.name, COALESCE(sent.timestamp, now()),
+           COALESCE(sent.payload, '{{}}')::jsonb, COALESCE(sent.payload, '{{}}'), COALESCE(sent.context, '{{}}')::jsonb,
+           COALESCE(sent.source, 'trigger.dev'), COALESCE(sent.payload_type, 'JSON'),
+           %(organization)s, %(project)s, %(environment)s,
+           (SELECT id FROM known UNION ALL SELECT id FROM added LIMIT 1),
+           COALESCE(%(deliver_at)s::timestamptz, now() + %(deliver_after)s * interval '1 second', now())
+      FROM sent ORDER BY sent.event_id
+    ON CONFLICT (event_id, environment_id) DO UPDATE
+       SET (payload, payload_raw, payload_type, context, deliver_at) = (
+               SELECT COALESCE(again.payload::jsonb, stored.payload), COALESCE(again.payload, stored.payload_raw),
+                      COALESCE(again.payload_type, stored.payload_type), COALESCE(again.context::jsonb, stored.context),
+                      EXCLUDED.deliver_at
+                 FROM sent AS again WHERE again.event_id = stored.event_id)
+     WHERE stored.delivered_at IS NULL AND stored.cancelled_at IS NULL
+       AND stored.deliver_at >= now() + interval '5 seconds'
+    RETURNING {_COLUMNS}
+), owed AS (
+    INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
+    SELECT id, 'deliver', environment_id, deliver_at, GREATEST(deliver_at, now()) FROM record
+    ON CONFLICT (subject_id) DO UPDATE
+       SET due_at = EXCLUDED.due_at, hint_at = EXCLUDED.hint_at, hints = 0, attempts = 0, last_error = NULL,
+           died_at = NULL
+)
+SELECT * FROM record
+"""
+
+# For records that SEND left alone: waits for whoever is changing them, and owes the delivery of an event that nobody
+# listened to again. A fresh statement, because it must see what was committed while SEND waited.
+_AGAIN = f"""
+WITH record AS MATERIALIZED (
+    SELECT {_COLUMNS} FROM event_records
+     WHERE event_id = ANY(%(event_ids)s) AND environment_id = %(environment)s
+     ORDER BY event_id FOR NO KEY UPDATE
+), owed AS (
+    INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
+    SELECT id, 'deliver', environment_id, deliver_at, GREATEST(deliver_at, now()) FROM record
+     WHERE delivered_at IS NULL AND cancelled_at IS NULL
+    ON CONFLICT (subject_id) DO NOTHING
+)
+SELECT * FROM record
+"""
+
+# Event first, then what is owed for it. Deliver re-checks cancelled_at all the same: an outbox row that was committed
+# after this statement's snapshot is not seen here. Posts that nobody is carrying out this moment are cancelled too.
+_CANCEL = f"""
+WITH record AS (
+    UPDATE event_records SET cancelled_at = now()
+     WHERE event_id = %(event_id)s AND environment_id = %(environment)s AND cancelled_at IS NULL
+    RETURNING {_COLUMNS}
+), undelivered AS (
+    DELETE FROM outbox USING record WHERE subject_id = record.id AND kind = 'deliver'
+), unposted AS (
+    DELETE FROM outbox USING invocations, record
+     WHERE invocations.event_record_id = record.id AND invocations.status = 'PENDING'
+       AND outbox.subject_id = invocations.id AND outbox.kind = 'post'
+       AND (outbox.lease_until IS NULL OR outbox.lease_until < now())
+    RETURNING outbox.subject_id
+), canceled AS (
+    UPDATE invocations SET status = 'CANCELED', reason = 'event cancelled', completed_at = now(), pending_one_shot = NULL
+      FROM unposted WHERE invocations.id = unposted.subject_id
+)
+SELECT * FROM record
+"""
+
+_STATES = {
+    "delivered": "delivered_at IS NOT NULL",
+    "cancelled": "cancelled_at IS NOT NULL",
+    "pending": "delivered_at IS NULL AND EXISTS (SELECT FROM outbox WHERE subject_id = e.id AND died_at IS NULL)",
+    "dead": "delivered_at IS NULL AND EXISTS (SELECT FROM outbox WHERE subject_id = e.id AND died_at IS NOT NULL)",
+    "unmatched": "delivered_at IS NULL AND cancelled_at IS NULL"
+    " AND NOT EXISTS (SELECT FROM outbox WHERE subject_id = e.id)",
+}
+STATES = tuple(_STATES)
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """One event as it came in: JSON texts as the sender wrote them, None where absent."""
+
+    event_id: str
+    name: str
+    timestamp: datetime | None
+    payload: str | None
+    context: str | None
+    source: str | None
+    payload_type: str | None
+
+
+class When(msgspec.Struct, frozen=True):
+    """When to deliver (at a time, after seconds, or at once) and for which external account."""
+
+    deliver_at: datetime | None
+    deliver_after: int | None
+    account: str | None
+
+
+def send(environment: models.Environment, events: Sequence[Sent], when: When) -> dict[str, models.EventRecord]:
+    """Store `events` (no id twice) and what is owed for them; returns those created or changed, by event id."""
+    parameters: dict[str, Any] = {
+        "ids": [models.new_id() for _ in events],
+        "event_ids": [event.event_id for event in events],
+        "names": [event.name for event in events],
+        "timestamps": [event.timestamp for event in events],
+        "payloads": [event.payload for event in events],
+        "contexts": [event.context for event in events],
+        "sources": [event.source for event in events],
+        "payload_types": [event.payload_type for event in events],
+        "account": when.account,
+        "account_id": models.new_id(),
+        "deliver_at": when.deliver_at,
+        "deliver_after": when.deliver_after,
+        **_owner(environment),
+    }
+    return _by_event_id(db.rows(_SEND, parameters))
+
+
+def again(environment: models.Environment, event_ids: Sequence[str]) -> dict[str, models.EventRecord]:
+    """The stored records of `event_ids`, locked; an undelivered one is owed again. Missing ones are not in the answer."""
+    return _by_event_id(db.rows(_AGAIN, {"event_ids": list(event_ids), "environment": environment.id}))
+
+
+def cancel(environment_id: uuid.UUID, event_id: str) -> models.EventRecord | None:
+    """Cancel the event and everything not yet carried out for it; None when it is unknown or cancelled already."""
+    found = db.rows(_CANCEL, {"event_id": event_id, "environment": environment_id})
+    return _record(found[0]) if found else None
+
+
+def get(environment_id: uuid.UUID, event_id: str) -> models.EventRecord | None:
+    """The event that the sender called `event_id`."""
+    found = db.rows(
+        f"SELECT {_COLUMNS} FROM event_records WHERE event_id = %s AND environment_id = %s", (event_id, environment_id)
+    )
+    return _record(found[0]) if found else None
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events a list is about; None asks nothing. `state` is one of STATES, `account` an identifier."""
+
+    name: str | None = None
+    source: str | None = None
+    account: str | None = None
+    state: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def newest(
+    environment_id: uuid.UUID, wanted: Wanted, before: uuid.UUID | None, limit: int
+) -> models.Page[models.EventRecord]:
+    """The environment's events, newest first, from just before the record `before`. Times bound `created_at`."""
+    parameters = {"environment": environment_id, "before": before, "limit": limit + 1, **msgspec.structs.asdict(wanted)}
+    found = db.rows(
+        f"""SELECT {_COLUMNS} FROM event_records e WHERE {" AND ".join(_conditions(wanted, before))}
+            ORDER BY id DESC LIMIT %(limit)s""",
+        parameters,
+    )
+    records = [_record(row) for row in found[:limit]]
+    return models.Page(records, records[-1].id if len(found) > limit else None)
+
+
+def _conditions(wanted: Wanted, before: uuid.UUID | None) -> list[str]:
+    asked = {
+        "id < %(before)s": before,
+        "name = %(name)s": wanted.name,
+        "source = %(source)s": wanted.source,
+        "created_at >= %(since)s": wanted.since,
+        "created_at < %(until)s": wanted.until,
+        "external_account_id = (SELECT id FROM external_accounts"
+        " WHERE environment_id = %(environment)s AND identifier = %(account)s)": wanted.account,
+    }
+    conditions = ["environment_id = %(environment)s", *(text for text, value in asked.items() if value is not None)]
+    return [*conditions, _STATES[wanted.state]] if wanted.state else conditions
+
+
+def _owner(environment: models.Environment) -> dict[str, uuid.UUID]:
+    return {
+        "environment": environment.id,
+        "organization": environment.organization_id,
+        "project": environment.project_id,
+    }
+
+
+def _record(row: db.Row) -> models.EventRecord:
+    return models.EventRecord(payload=msgspec.json.decode(row["payload_raw"]), **row)
+
+
+def _by_event_id(found: list[db.Row]) -> dict[str, models.EventRecord]:
+    return {row["event_id"]: _record(row) for row in found}

@@ -1,0 +1,160 @@
+"""The outbox: what is owed, when it is hinted, who works on it alone, and how it fails.
+
+The statements that *do* the work delete its row in the transaction of the work; they live with the work, in
+`deliveries`, `invocations` and `posts`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from datetime import datetime
+
+import msgspec
+
+from kongflow_events import models
+from kongflow_events.store import db
+
+# A row that was hinted this often without progress has probably killed its workers: it is taken alone from then on.
+SUSPECT_HINTS = 6
+# Lanes that one round-robin pass looks at; the next pass goes on behind them.
+_LANES = 100
+_FIRST_LANE = uuid.UUID(int=0)
+
+_FREE = "hint_at <= now() AND hint_at >= %(since)s AND (lease_until IS NULL OR lease_until < now())"
+
+_WAITING = f"""
+SELECT now() AS now, array(
+    SELECT kind FROM unnest(%(kinds)s::text[]) AS kinds(kind)
+     WHERE EXISTS (SELECT FROM outbox WHERE outbox.kind = kinds.kind AND {_FREE})) AS kinds
+"""
+
+# Each hint doubles the pause before the next, from 1 s to 60 s.
+_HINT = """
+UPDATE outbox SET hint_at = now() + LEAST(60, power(2, LEAST(hints, 6))) * interval '1 second', hints = hints + 1
+  FROM due WHERE outbox.subject_id = due.subject_id
+RETURNING outbox.subject_id, outbox.lane, outbox.hints, due.hint_at
+"""
+
+_HINT_OLDEST = f"""
+WITH due AS (
+    SELECT subject_id, hint_at FROM outbox WHERE kind = %(kind)s AND {_FREE}
+     ORDER BY hint_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+{_HINT}
+"""
+
+# A loose index scan: from lane to lane, a bite of each. Its cost depends on the lanes looked at, not on the rows.
+_HINT_LANES = f"""
+WITH RECURSIVE lanes(lane) AS (
+    (SELECT lane FROM outbox WHERE kind = %(kind)s AND lane > %(after)s ORDER BY lane LIMIT 1)
+    UNION ALL
+    (SELECT (SELECT lane FROM outbox WHERE kind = %(kind)s AND lane > lanes.lane ORDER BY lane LIMIT 1)
+       FROM lanes WHERE lanes.lane IS NOT NULL)
+), visited AS (
+    SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT {_LANES}
+), due AS (
+    SELECT bite.subject_id, bite.hint_at FROM visited CROSS JOIN LATERAL (
+        SELECT subject_id, hint_at FROM outbox WHERE kind = %(kind)s AND lane = visited.lane AND {_FREE}
+         ORDER BY hint_at LIMIT %(bite)s FOR UPDATE SKIP LOCKED) AS bite
+     LIMIT %(limit)s
+), hinted AS ({_HINT})
+SELECT hinted.*, (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_lane, (SELECT count(*) FROM visited) AS lanes
+  FROM (VALUES (1)) AS always LEFT JOIN hinted ON TRUE
+"""
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """What has rows to hint, and the time of the database at which that was so."""
+
+    now: datetime
+    kinds: list[models.Kind]
+
+
+class Hinted(msgspec.Struct, frozen=True):
+    """A row to hint: its id, how often that was tried without progress (this time included), and since when it is due."""
+
+    id: uuid.UUID
+    hints: int
+    since: datetime
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it has to be taken alone."""
+        return self.hints > SUSPECT_HINTS
+
+
+class Lanes(msgspec.Struct, frozen=True):
+    """One round-robin pass: its rows, and the lane to go on after (the first of all when it came round)."""
+
+    rows: list[Hinted]
+    after: uuid.UUID
+
+
+def waiting(since: datetime) -> Waiting:
+    """The kinds of work that have a row to hint, due since `since` or later, by the database's clock."""
+    return Waiting(**db.rows(_WAITING, {"kinds": list(models.KINDS), "since": since})[0])
+
+
+def hint_oldest(kind: models.Kind, since: datetime, limit: int) -> list[Hinted]:
+    """Move up to `limit` due rows' next hint ahead, first in first out, and return them. Waits for no lock."""
+    found = db.rows(_HINT_OLDEST, {"kind": kind, "since": since, "limit": limit})
+    return sorted((_hinted(row) for row in found), key=lambda hinted: hinted.since)
+
+
+def hint_lanes(kind: models.Kind, since: datetime, after: uuid.UUID, bite: int, limit: int) -> Lanes:
+    """The same, but up to `bite` rows of each lane in turn, starting behind the lane `after`."""
+    found = db.rows(_HINT_LANES, {"kind": kind, "since": since, "after": after, "bite": bite, "limit": limit})
+    all_visited = found[0]["lanes"] < _LANES
+    hinted = [_hinted(row) for row in found if row["subject_id"]]
+    return Lanes(hinted, _FIRST_LANE if all_visited else found[0]["last_lane"])
+
+
+def unhint(ids: Collection[uuid.UUID]) -> None:
+    """Set rows back whose hints could not be published: due for a hint now, as if it had not been tried."""
+    db.run(
+        "UPDATE outbox SET hint_at = now(), hints = GREATEST(hints - 1, 0)"
+        " WHERE subject_id = ANY(%s) AND died_at IS NULL",
+        (list(ids),),
+    )
+
+
+def claim(kind: models.Kind, subject_id: uuid.UUID, lease: float) -> tuple[uuid.UUID, int] | None:
+    """Take one due row alone for `lease` seconds; returns the token and this attempt's number, None if there is none.
+
+    The attempt is counted here, and committed by the caller before the work, so that a worker's death counts too.
+    """
+    token = uuid.uuid4()
+    found = db.rows(
+        """UPDATE outbox SET lease_until = now() + %s * interval '1 second', token = %s, attempts = attempts + 1
+            WHERE subject_id = %s AND kind = %s AND due_at <= now() AND died_at IS NULL
+              AND (lease_until IS NULL OR lease_until < now())
+           RETURNING attempts""",
+        (lease, token, subject_id, kind),
+    )
+    return (token, found[0]["attempts"]) if found else None
+
+
+def postpone(subject_id: uuid.UUID, token: uuid.UUID, delay: float, error: str) -> None:
+    """Give a claimed row back, due in `delay` seconds."""
+    db.run(
+        """UPDATE outbox SET due_at = now() + %(delay)s * interval '1 second', lease_until = NULL, token = NULL,
+                  hint_at = now() + %(delay)s * interval '1 second', hints = 0, last_error = %(error)s
+            WHERE subject_id = %(id)s AND token = %(token)s""",
+        {"id": subject_id, "token": token, "delay": delay, "error": error},
+    )
+
+
+def bury_delivery(subject_id: uuid.UUID, token: uuid.UUID, error: str) -> None:
+    """Make a claimed delivery a dead letter: its row stays, never hinted again."""
+    db.run(
+        """UPDATE outbox SET died_at = now(), hint_at = 'infinity', lease_until = NULL, token = NULL, last_error = %s
+            WHERE subject_id = %s AND token = %s""",
+        (error, subject_id, token),
+    )
+
+
+def _hinted(row: db.Row) -> Hinted:
+    return Hinted(row["subject_id"], row["hints"], row["hint_at"])
+
+

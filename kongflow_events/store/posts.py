@@ -1,0 +1,134 @@
+"""Invocations that are carried out over HTTP: claimed with a lease and a token, finished by whoever holds the token.
+
+The call itself happens outside any transaction. A worker that outlived its lease holds a token nobody knows: its finish
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+import msgspec
+
+from kongflow_events.store import db
+
+# The attempt is counted before the call: a worker that dies in it has used one up.
+_CLAIM = """
+WITH claimed AS (
+    UPDATE outbox SET lease_until = now() + %(lease)s * interval '1 second', token = %(token)s, attempts = attempts + 1
+     WHERE subject_id = %(id)s AND kind = 'post' AND due_at <= now()
+       AND (lease_until IS NULL OR lease_until < now())
+    RETURNING subject_id, token, attempts
+)
+SELECT invocations.id, claimed.token, claimed.attempts, invocations.dispatchable->>'url' AS url,
+       dispatchers.enabled, dispatchers.expires_at <= now() AS expired, records.cancelled_at IS NOT NULL AS cancelled,
+       records.event_id, records.source, records.name, records.payload_raw, records.context::text AS context,
+       records.timestamp, accounts.identifier AS account
+  FROM claimed
+  JOIN invocations ON invocations.id = claimed.subject_id
+  JOIN event_records AS records ON records.id = invocations.event_record_id
+  LEFT JOIN event_dispatchers AS dispatchers ON dispatchers.id = invocations.dispatcher_id
+  LEFT JOIN external_accounts AS accounts ON accounts.id = records.external_account_id
+"""
+
+# A one-shot dispatcher goes with its first success.
+_FINISH = """
+WITH gone AS (
+    DELETE FROM outbox WHERE subject_id = %(id)s AND token = %(token)s RETURNING subject_id, attempts
+), ended AS (
+    UPDATE invocations
+       SET status = %(status)s, reason = %(reason)s, attempts = gone.attempts, completed_at = now(),
+           last_error = COALESCE(%(error)s, last_error), pending_one_shot = NULL,
+           died_at = CASE WHEN %(status)s = 'DEAD' THEN now() END
+      FROM gone WHERE invocations.id = gone.subject_id
+    RETURNING dispatcher_id
+), spent AS (
+    DELETE FROM event_dispatchers USING ended
+     WHERE event_dispatchers.id = ended.dispatcher_id AND one_shot AND %(status)s = 'SUCCEEDED'
+)
+SELECT attempts FROM gone
+"""
+
+_POSTPONE = """
+WITH back AS (
+    UPDATE outbox SET due_at = now() + %(delay)s * interval '1 second', lease_until = NULL, token = NULL,
+           hint_at = now() + %(delay)s * interval '1 second', hints = 0, last_error = %(error)s
+     WHERE subject_id = %(id)s AND token = %(token)s
+    RETURNING subject_id, attempts
+)
+UPDATE invocations SET attempts = back.attempts, last_error = %(error)s
+  FROM back WHERE invocations.id = back.subject_id
+"""
+
+_ATTEMPT = """
+INSERT INTO invocation_attempts (invocation_id, number, started_at, duration_ms, outcome, status_code, error, answer)
+SELECT %(id)s, %(number)s, now() - %(duration_ms)s * interval '1 millisecond', %(duration_ms)s, %(outcome)s,
+       %(status_code)s, %(error)s, %(answer)s
+ WHERE EXISTS (SELECT FROM invocations WHERE id = %(id)s)
+ON CONFLICT DO NOTHING
+"""
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A call to be made, leased to `token`. `enabled` is None when the dispatcher is gone; JSON as text."""
+
+    id: uuid.UUID
+    token: uuid.UUID
+    attempts: int
+    url: str
+    enabled: bool | None
+    expired: bool | None
+    cancelled: bool
+    event_id: str
+    source: str
+    name: str
+    payload_raw: str
+    context: str | None
+    timestamp: datetime
+    account: str | None
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """What one call came to; `error` and `answer` are clean and cut already."""
+
+    number: int
+    outcome: str
+    duration_ms: int
+    status_code: int | None = None
+    error: str | None = None
+    answer: str | None = None
+
+
+def claim(invocation_id: uuid.UUID, lease: float) -> Claimed | None:
+    """Lease one due call for `lease` seconds and count its attempt; None when it is done, not due, or leased."""
+    found = db.rows(_CLAIM, {"id": invocation_id, "lease": lease, "token": uuid.uuid4()})
+    return Claimed(**found[0]) if found else None
+
+
+def finish(claimed: Claimed, status: str, reason: str | None, attempt: Attempt | None) -> bool:
+    """End a claimed invocation as `status`; False, and nothing changed, when the lease was lost to somebody else."""
+    parameters = {
+        "id": claimed.id,
+        "token": claimed.token,
+        "status": status,
+        "reason": reason,
+        "error": attempt.error if attempt else None,
+    }
+    with db.atomic():
+        ended = bool(db.rows(_FINISH, parameters))
+        if ended and attempt:
+            _write(claimed, attempt)
+    return ended
+
+
+def postpone(claimed: Claimed, delay: float, attempt: Attempt) -> None:
+    """Give a claimed call back, due in `delay` seconds; changes nothing when the lease was lost."""
+    parameters = {"id": claimed.id, "token": claimed.token, "delay": delay, "error": attempt.error}
+    with db.atomic():
+        if db.run(_POSTPONE, parameters):
+            _write(claimed, attempt)
+
+
+def _write(claimed: Claimed, attempt: Attempt) -> None:
+    db.run(_ATTEMPT, {"id": claimed.id, **msgspec.structs.asdict(attempt)})
