@@ -5,6 +5,7 @@ Each door (HTTP, actors, CLI) translates these once; nothing between the doors c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -26,13 +27,14 @@ class Issue:
 
 
 class Refused(KongflowError):
-    """The caller must change something; `status` is the HTTP status that says so."""
+    """The caller must change something: `status` is the HTTP status that says so, `issues` what exactly, where known."""
 
     status = 400
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, issues: Sequence[Issue] = ()) -> None:
         super().__init__(message)
         self.message = message
+        self.issues = issues
 
 
 class Unauthorized(Refused):
@@ -74,8 +76,7 @@ class Invalid(Refused):
     status = 422
 
     def __init__(self, *issues: Issue) -> None:
-        super().__init__(" | ".join(map(str, issues)))
-        self.issues = issues
+        super().__init__(" | ".join(map(str, issues)), issues)
 
 
 class Retryable(KongflowError):

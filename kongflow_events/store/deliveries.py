@@ -24,7 +24,7 @@ SELECT id, environment_id, name, source, external_account_id, payload_raw, paylo
 """
 
 # Reads what listens to these names in these environments, whatever else is stored; filters come only when asked for.
-_CANDIDATES = """
+CANDIDATES = """
 SELECT names.environment_id, names.source, names.name, dispatchers.id, dispatchers.updated_at,
        dispatchers.external_account_id, dispatchers.one_shot
   FROM unnest(%(environments)s::uuid[], %(sources)s::text[], %(names)s::text[]) AS asked(environment_id, source, name)
@@ -152,7 +152,7 @@ def candidates(addresses: Collection[tuple[uuid.UUID, str, str]]) -> list[Candid
     """Every dispatcher that listens to one of `addresses` now, oldest first."""
     environments, sources, names = zip(*addresses, strict=True)
     parameters = {"environments": list(environments), "sources": list(sources), "names": list(names)}
-    return [Candidate(**row) for row in db.rows(_CANDIDATES, parameters)]
+    return [Candidate(**row) for row in db.rows(CANDIDATES, parameters)]
 
 
 def filters_of(dispatcher_ids: Collection[uuid.UUID]) -> list[Filters]:

@@ -1,0 +1,156 @@
+"""`kongflow-events dev`: the whole service on one machine, with nothing to install and nothing to configure.
+
+A supervisor, and below it an embedded PostgreSQL, granian, and one process with the scheduler, dramatiq's in-process
+broker and its worker threads. The same services, schema and guarantees as on servers: only the broker differs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import click
+
+from kongflow_events import embedded, settings
+from kongflow_events.services import environments
+from kongflow_events.store import db, schema
+
+ORGANIZATION: Final = "dev"
+PROJECT: Final = "dev"
+# Seconds between a child's death and its next start, and that a child gets to stop.
+_RESTART = 1.0
+_GRACE = 20.0
+# Linux's prctl option number for the signal that a parent's death sends.
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def run(data: Path, port: int) -> None:
+    """Run everything until SIGINT or SIGTERM, keeping data in `data` and answering on loopback at `port`.
+
+    Killed with -9 it leaves no orphan: each child asks the kernel for a signal at its parent's death.
+    """
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    data.mkdir(parents=True, exist_ok=True)
+    with embedded.EmbeddedPostgres(data / "postgres") as postgres:
+        schema.migrate(postgres.url)
+        variables = _prepare(data / "dev.env", postgres.url, port)
+        environ = _environ(postgres.url, port)
+        # A half-valid variable must stop the start here, with one message, and not in every child.
+        settings.load(environ)
+        children = [Child(_web(port), environ), Child([sys.executable, "-m", "kongflow_events.inprocess"], environ)]
+        for child in children:
+            child.start()
+        _greet(variables)
+        _supervise(children, postgres, stopping)
+    click.echo("Stopped.")
+
+
+class Child:
+    """One process below the supervisor."""
+
+    def __init__(self, command: list[str], environ: Mapping[str, str]) -> None:
+        self._command = command
+        self._environ = environ
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, in a process group of its own so that a terminal's Ctrl-C reaches the supervisor alone."""
+        self._process = subprocess.Popen(
+            self._command, env=dict(self._environ), preexec_fn=_die_with_parent(os.getpid()), process_group=0
+        )
+
+    def revive(self) -> None:
+        """Start it again if it has died."""
+        if self._process is not None and self._process.poll() is not None:
+            click.echo(f"{self._command[2]} ended with {self._process.returncode}; starting it again", err=True)
+            self.start()
+
+    def stop(self) -> None:
+        """Ask it to stop, and end its whole group when it does not."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def _supervise(children: list[Child], postgres: embedded.EmbeddedPostgres, stopping: threading.Event) -> None:
+    while not stopping.wait(_RESTART):
+        if not postgres.alive:
+            click.echo("PostgreSQL ended; starting it again", err=True)
+            postgres.start()
+        for child in children:
+            child.revive()
+    for child in children:
+        child.stop()
+
+
+def _web(port: int) -> list[str]:
+    options = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--no-ws"]
+    robust = ["--blocking-threads", "16", "--respawn-failed-workers", "--workers-kill-timeout", "15"]
+    return [sys.executable, "-m", "granian", *options, *robust, "--log-level", "warning", "kongflow_events.web.wsgi:app"]
+
+
+def _environ(database_url: str, port: int) -> dict[str, str]:
+    """This process's variables with `dev`'s own values; loopback targets are allowed unless somebody decided otherwise."""
+    return {
+        "KONGFLOW_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
+        **{name: value for name, value in os.environ.items() if name != "RABBITMQ_URL"},
+        "DATABASE_URL": database_url,
+        "PORT": str(port),
+    }
+
+
+def _prepare(path: Path, database_url: str, port: int) -> dict[str, str]:
+    """The variables of `dev.env`, made with an environment and its keys at the first start and kept after."""
+    url = f"http://127.0.0.1:{port}"
+    variables = {**_read(path), "KONGFLOW_URL": url}
+    if "KONGFLOW_KEY" not in variables:
+        db.connect(database_url)
+        with db.unit():
+            made = environments.ensure_environment(ORGANIZATION, PROJECT, "DEVELOPMENT")
+        db.close()
+        variables |= {"KONGFLOW_KEY": made.private_key, "KONGFLOW_PUBLIC_KEY": made.public_key}
+    path.touch(mode=0o600)
+    path.write_text("".join(f"{name}={value}\n" for name, value in variables.items()), encoding="utf-8")
+    return variables
+
+
+def _read(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def _greet(variables: Mapping[str, str]) -> None:
+    click.echo(f"KongFlow Events is running at {variables['KONGFLOW_URL']}\n")
+    for name, value in variables.items():
+        click.echo(f"  export {name}={value}")
+    click.echo("\nStop it with Ctrl-C; the data stays.")
+
+
+def _die_with_parent(parent: int) -> Callable[[], None] | None:
+    """What a Linux child runs before its program: SIGTERM at the parent's death, and at once when it is dead already."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def prepare() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare

@@ -1,0 +1,47 @@
+"""The working process of `dev`: scheduler, in-process broker and worker threads in one.
+
+Messages live in memory, which is good enough because they are only hints: what is owed stands in PostgreSQL, and the
+relay hints it again at the next start.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import dramatiq
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from kongflow_events import actors, scheduler, settings
+from kongflow_events import broker as brokers
+from kongflow_events.store import db
+
+# Calls to URLs get threads of their own: a slow target must not hold up work inside PostgreSQL.
+_THREADS = {("deliver", "invoke"): 4, ("post",): 8}
+_STOP_MS = 15_000
+
+
+def main(current: settings.Settings) -> None:
+    """Run until SIGTERM or SIGINT; what is being worked on is finished."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    db.connect(current.database_url, pool_size=sum(_THREADS.values()) + 4)
+    broker = brokers.make_broker(current, in_process=True)
+    dramatiq.set_broker(broker)
+    hints = brokers.make_hints(current, broker)
+    actors.declare(broker, hints)
+    workers = [dramatiq.Worker(broker, queues=set(queues), worker_threads=n) for queues, n in _THREADS.items()]
+    for worker in workers:
+        worker.start()
+    ticking = scheduler.build(BackgroundScheduler, current, hints)
+    ticking.start()
+    stopping.wait()
+    ticking.shutdown()
+    for worker in workers:
+        worker.stop(timeout=_STOP_MS)
+    db.close()
+
+
+if __name__ == "__main__":
+    main(settings.current())

@@ -1,0 +1,71 @@
+"""What goes over the wire: bodies in, bodies out, and the exact words of what is wrong with them. No I/O."""
+
+from __future__ import annotations
+
+from kongflow_events.schemas.answers import (
+    DynamicTrigger,
+    Job,
+    dispatcher,
+    encode,
+    event,
+    event_log,
+    job_run,
+    page,
+    refusal,
+    run,
+    run_statuses,
+)
+from kongflow_events.schemas.dates import iso
+from kongflow_events.schemas.queries import Query
+from kongflow_events.schemas.requests import (
+    DispatcherBody,
+    DispatcherChange,
+    DynamicTriggerBody,
+    EphemeralBody,
+    JobBody,
+    SendEvent,
+    SendOptions,
+    names_of,
+    parse_dispatcher,
+    parse_dispatcher_change,
+    parse_dynamic_trigger,
+    parse_ephemeral,
+    parse_job,
+    parse_send,
+    parse_send_bulk,
+    semver_key,
+    send_event,
+)
+
+__all__ = [
+    "DispatcherBody",
+    "DispatcherChange",
+    "DynamicTrigger",
+    "DynamicTriggerBody",
+    "EphemeralBody",
+    "Job",
+    "JobBody",
+    "Query",
+    "SendEvent",
+    "SendOptions",
+    "dispatcher",
+    "encode",
+    "event",
+    "event_log",
+    "iso",
+    "job_run",
+    "names_of",
+    "page",
+    "parse_dispatcher",
+    "parse_dispatcher_change",
+    "parse_dynamic_trigger",
+    "parse_ephemeral",
+    "parse_job",
+    "parse_send",
+    "parse_send_bulk",
+    "refusal",
+    "run",
+    "run_statuses",
+    "semver_key",
+    "send_event",
+]

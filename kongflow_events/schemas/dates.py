@@ -1,0 +1,63 @@
+"""Dates as senders write them and as upstream's clients read them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# RFC 3339 with any number of fractional digits, also with a space for the T; or a date alone, which is its midnight.
+_DATE = re.compile(
+    r"(\d{4}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:?\d{2}))?", re.ASCII
+)
+
+
+class Instant:
+    """A date on the wire, as a type that decoding knows; `at` is aware, in UTC."""
+
+    __slots__ = ("at",)
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+
+def parse(value: Any) -> datetime:
+    """A date from JSON: RFC 3339 with an offset, a date alone, or whole milliseconds since 1970; ValueError otherwise."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _from_milliseconds(value)
+    if isinstance(value, str) and (found := _DATE.fullmatch(value)):
+        return _from_parts(*found.groups())
+    raise ValueError("Invalid date")
+
+
+def iso(at: datetime) -> str:
+    """UTC, milliseconds (cut, not rounded), `Z`: `2024-01-01T00:00:00.000Z`, as JavaScript writes it."""
+    at = at.astimezone(UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z" if at.year > _PADDED else _padded(at)
+
+
+# strftime does not pad years below 1000 on every platform.
+_PADDED: Final = 999
+
+
+def _padded(at: datetime) -> str:
+    return f"{at.year:04d}-{at:%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+
+
+def _from_milliseconds(value: int) -> datetime:
+    try:
+        return _EPOCH + timedelta(milliseconds=value)
+    except OverflowError:
+        raise ValueError("Invalid date") from None
+
+
+def _from_parts(date: str, time: str | None, fraction: str | None, offset: str | None) -> datetime:
+    if time is None:
+        return datetime.fromisoformat(f"{date}T00:00:00+00:00")
+    microseconds = (fraction or "")[:6].ljust(6, "0")
+    zone = "+00:00" if offset in (None, "Z", "z") else offset
+    try:
+        return datetime.fromisoformat(f"{date}T{time}.{microseconds}{zone}").astimezone(UTC)
+    except OverflowError:
+        raise ValueError("Invalid date") from None

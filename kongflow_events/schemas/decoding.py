@@ -1,0 +1,77 @@
+"""JSON from strangers: decoded whole and strictly, so that nothing reaches the database that it would refuse or change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from kongflow_events import errors, paths
+
+# Objects and arrays inside one another; deeper bodies are refused before any recursion meets them.
+DEEPEST: Final = 64
+INVALID_JSON: Final = "Invalid JSON body"
+
+
+def decode(body: bytes) -> Any:
+    """The value of `body`.
+
+    Raises Refused (400) for what is no JSON: syntax, encoding, a byte order mark, a lone surrogate, NaN, a number that no
+    double holds, an integer of more than 4,300 digits. Raises Invalid (422) for JSON that cannot be stored: NUL in a
+    text, or more than 64 levels.
+    """
+    if body.count(b"{") + body.count(b"[") > DEEPEST and _depth(body) > DEEPEST:
+        raise errors.Invalid(errors.Issue("too_big", "", f"Nesting must not exceed {DEEPEST} levels"))
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
+        raise errors.Refused(INVALID_JSON) from None
+    # The escape is the only way to write it: a bare NUL is no JSON.
+    if b"\\u0000" in body and (issues := [errors.Issue("invalid_string", at, _NUL) for at in _nul_paths(value, "")]):
+        raise errors.Invalid(*issues)
+    return value
+
+
+_NUL = "Text must not contain the NUL character"
+
+
+def _depth(body: bytes) -> int:
+    """How deep objects and arrays nest in `body`, brackets inside strings left out."""
+    deepest = depth = 0
+    in_string = escaped = False
+    for byte in body:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == _BACKSLASH:
+                escaped = True
+            elif byte == _QUOTE:
+                in_string = False
+        elif byte == _QUOTE:
+            in_string = True
+        elif byte in _OPENING:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in _CLOSING:
+            depth -= 1
+    return deepest
+
+
+_QUOTE, _BACKSLASH = b'"\\'
+_OPENING, _CLOSING = b"[{", b"]}"
+
+
+def _nul_paths(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, str):
+        if "\0" in value:
+            yield path
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _nul_paths(item, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if "\0" in key:
+                yield path
+            yield from _nul_paths(item, paths.join(path, key))
+

@@ -1,0 +1,253 @@
+"""Request bodies, as types: upstream's own, field for field, and those of what its dashboard and indexing did.
+
+Unknown keys are dropped at every level, as upstream does. JSON payloads and contexts stay the sender's own bytes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from kongflow_events import errors
+from kongflow_events.schemas import typed
+from kongflow_events.schemas.dates import Instant
+
+ABSENT = msgspec.Raw(b"null")
+# About three hundred years, either way: every such delay is a date that PostgreSQL and JavaScript can hold.
+_LONGEST = 10_000_000_000
+
+Text = Annotated[str, Meta(min_length=1)]
+# A semantic version (semver.org, 2.0.0).
+SemVer = Annotated[
+    str,
+    Meta(
+        pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+        r"(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?"
+        r"(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$"
+    ),
+]
+Filter = dict[str, Any]
+
+
+class Wire(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """What a body looks like; keys in camel case."""
+
+
+class SendEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event to be sent. `payload` and `context` are JSON texts; None is absent."""
+
+    name: str
+    payload: str | None = None
+    context: str | None = None
+    id: str | None = None
+    timestamp: datetime | None = None
+    source: str | None = None
+    payload_type: str | None = None
+
+
+class SendOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """When to deliver (`deliver_at` wins over `deliver_after` seconds) and for whom; None is absent."""
+
+    deliver_at: datetime | None = None
+    deliver_after: int | None = None
+    account_id: str | None = None
+
+
+class EventBody(Wire):
+    """An event on the wire."""
+
+    name: str
+    payload: msgspec.Raw = ABSENT
+    context: msgspec.Raw = ABSENT
+    id: str | UnsetType = UNSET
+    timestamp: Instant | None = None
+    source: str | UnsetType = UNSET
+    payload_type: Literal["JSON", "REQUEST"] | UnsetType = UNSET
+
+    def known(self) -> SendEvent:
+        """The event, with what is absent as None."""
+        return SendEvent(
+            name=self.name,
+            payload=_json(self.payload),
+            context=_json(self.context),
+            id=_known(self.id),
+            timestamp=self.timestamp.at if self.timestamp else None,
+            source=_known(self.source),
+            payload_type=_known(self.payload_type),
+        )
+
+
+class OptionsBody(Wire):
+    """Options on the wire."""
+
+    deliver_at: Instant | None = None
+    deliver_after: Annotated[int, Meta(ge=-_LONGEST, le=_LONGEST)] | UnsetType = UNSET
+    account_id: str | UnsetType = UNSET
+
+    def known(self) -> SendOptions:
+        """The options, with what is absent as None: a delay of 0 and an empty account are absent too."""
+        return SendOptions(
+            deliver_at=self.deliver_at.at if self.deliver_at else None,
+            deliver_after=_known(self.deliver_after) or None,
+            account_id=_known(self.account_id) or None,
+        )
+
+
+class SendBody(Wire):
+    """The body of `POST /api/v1/events`."""
+
+    event: EventBody
+    options: OptionsBody = OptionsBody()
+
+
+class BulkBody(Wire):
+    """The body of `POST /api/v1/events/bulk`; the options are for every event."""
+
+    events: list[EventBody]
+    options: OptionsBody = OptionsBody()
+
+
+class EphemeralBody(Wire):
+    """The body of `POST /api/v1/event-dispatchers/ephemeral`."""
+
+    url: str
+    name: str | list[str]
+    source: str = "trigger.dev"
+    filter: Filter | UnsetType = UNSET
+    context_filter: Filter | UnsetType = UNSET
+    account_id: str | UnsetType = UNSET
+    timeout_in_seconds: Annotated[int, Meta(ge=10, le=31_536_000)] = 3600
+
+
+class DispatchableBody(Wire):
+    """What a dispatcher sets off: a job version or a dynamic trigger by `id`, or a URL."""
+
+    type: Literal["JOB_VERSION", "DYNAMIC_TRIGGER", "EPHEMERAL"]
+    id: str | UnsetType = UNSET
+    url: str | UnsetType = UNSET
+
+
+Names = Annotated[list[str], Meta(min_length=1)]
+
+
+class DispatcherBody(Wire):
+    """The body of `POST /api/v1/event-dispatchers`. `dispatchableId` tells several rules for one target apart."""
+
+    event: str | Names
+    dispatchable: DispatchableBody
+    source: str = "trigger.dev"
+    payload_filter: Filter | None = None
+    context_filter: Filter | None = None
+    dispatchable_id: Text | UnsetType = UNSET
+    enabled: bool = True
+    manual: bool = False
+    account_id: str | UnsetType = UNSET
+    timeout_in_seconds: Annotated[int, Meta(ge=10, le=31_536_000)] = 3600
+
+
+class DispatcherChange(Wire):
+    """The body of `PATCH /api/v1/event-dispatchers/{id}`: what is absent stays, a null filter is taken away."""
+
+    event: str | Names | UnsetType = UNSET
+    source: str | UnsetType = UNSET
+    payload_filter: Filter | UnsetType | None = UNSET
+    context_filter: Filter | UnsetType | None = UNSET
+    enabled: bool | UnsetType = UNSET
+    manual: bool | UnsetType = UNSET
+
+
+class TriggerBody(Wire):
+    """What starts a job."""
+
+    event: str | Names
+    source: str = "trigger.dev"
+    filter: Filter | UnsetType = UNSET
+    context_filter: Filter | UnsetType = UNSET
+
+
+class JobBody(Wire):
+    """The body of `POST /api/v1/jobs`."""
+
+    id: Text
+    name: Text
+    version: SemVer
+    trigger: TriggerBody
+
+
+class DynamicTriggerBody(Wire):
+    """The body of `PUT /api/v1/dynamic-triggers/{id}`: the ids of its jobs."""
+
+    jobs: list[str]
+
+
+_send = typed.decoder(SendBody)
+_bulk = typed.decoder(BulkBody)
+_ephemeral = typed.decoder(EphemeralBody)
+parse_dispatcher = typed.decoder(DispatcherBody)
+parse_dispatcher_change = typed.decoder(DispatcherChange)
+parse_job = typed.decoder(JobBody)
+parse_dynamic_trigger = typed.decoder(DynamicTriggerBody)
+
+
+def parse_send(body: bytes) -> tuple[SendEvent, SendOptions]:
+    """The event and options of a `POST /api/v1/events`; raises Refused (400) or Invalid (422)."""
+    parsed = _send(body)
+    return parsed.event.known(), parsed.options.known()
+
+
+def parse_send_bulk(body: bytes, most: int) -> tuple[list[SendEvent], SendOptions]:
+    """The events and options of a bulk; raises Refused (400), Invalid (422), or TooLarge over `most` events."""
+    parsed = _bulk(body)
+    if len(parsed.events) > most:
+        raise errors.TooLarge(f"A bulk may hold {most} events; this one holds {len(parsed.events)}")
+    return [event.known() for event in parsed.events], parsed.options.known()
+
+
+def parse_ephemeral(body: bytes) -> EphemeralBody:
+    """An ephemeral dispatcher to be made; every mistake is a 400 `Invalid request body`, as upstream has it."""
+    try:
+        return _ephemeral(body)
+    except errors.Invalid as error:
+        raise errors.Refused("Invalid request body", error.issues) from None
+
+
+def names_of(event: str | list[str]) -> list[str]:
+    """One name or several, as a list without repetition, in order."""
+    return [event] if isinstance(event, str) else list(dict.fromkeys(event))
+
+
+def send_event(
+    name: str,
+    payload: Any = None,
+    *,
+    context: Any = None,
+    id: str | None = None,  # noqa: A002 - the wire's name
+    timestamp: datetime | None = None,
+    source: str | None = None,
+) -> SendEvent:
+    """An event from Python values; raises Invalid for what cannot be stored, as a body would."""
+    event = {"name": name, "payload": payload, "context": context, "id": id, "source": source}
+    body = {"event": {key: value for key, value in event.items() if value is not None}}
+    parsed, _ = parse_send(msgspec.json.encode(body))
+    return msgspec.structs.replace(parsed, timestamp=timestamp)
+
+
+def semver_key(version: str) -> tuple[Any, ...]:
+    """Sorts semantic versions by precedence (semver.org §11): a pre-release comes before its release."""
+    core, _, prerelease = version.partition("+")[0].partition("-")
+    numbers = tuple(int(number) for number in core.split("."))
+    if not prerelease:
+        return (*numbers, 1)
+    return (*numbers, 0, *((0, int(part), "") if part.isdigit() else (1, 0, part) for part in prerelease.split(".")))
+
+
+def _known(value: Any) -> Any:
+    return None if value is UNSET else value
+
+
+def _json(raw: msgspec.Raw) -> str | None:
+    text = bytes(raw).decode()
+    return None if text == "null" else text

@@ -1,0 +1,89 @@
+"""Rows for tests, written straight through the models: two tenants with names, jobs, dispatchers."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from kongflow_events import models, schemas
+from kongflow_events.store import db
+
+JOB_EVENT = "order.paid"
+
+
+def environment(name: str = "alice") -> models.Environment:
+    """A DEVELOPMENT environment in an organization and project of its own."""
+    with db.unit():
+        organization = models.Organization.create(slug=name, title=name)
+        project = models.Project.create(slug=name, name=name, organization_id=organization.id)
+        row = models.RuntimeEnvironment.create(
+            slug="dev", type="DEVELOPMENT", organization_id=organization.id, project_id=project.id
+        )
+    return models.Environment(row.id, organization.id, project.id, "dev")
+
+
+def job(environment: models.Environment, slug: str = "job", version: str = "1.0.0") -> models.JobVersion:
+    """A job with one version, which is `latest`."""
+    with db.unit():
+        row = models.Job.create(
+            slug=slug, title=slug, organization_id=environment.organization_id, project_id=environment.project_id
+        )
+        made = models.JobVersion.create(
+            job_id=row.id, environment_id=environment.id, version=version, event_specification={}
+        )
+        models.JobAlias.create(job_id=row.id, environment_id=environment.id, version_id=made.id)
+    return made
+
+
+def trigger(environment: models.Environment, *job_ids: uuid.UUID) -> uuid.UUID:
+    """A dynamic trigger with these jobs attached."""
+    with db.unit():
+        row = models.DynamicTrigger.create(slug=uuid.uuid4().hex, environment_id=environment.id)
+        for job_id in job_ids:
+            models.DynamicTriggerJob.create(dynamic_trigger_id=row.id, job_id=job_id)
+    return row.id
+
+
+def dispatcher(environment: models.Environment, *names: str, to: dict[str, Any], **columns: Any) -> uuid.UUID:
+    """A dispatcher that listens to `names` (JOB_EVENT when none are given) and sets off `to`."""
+    names = names or (JOB_EVENT,)
+    with db.unit(), db.atomic():
+        row = models.EventDispatcher.create(
+            event=names[0],
+            **{
+                "source": "trigger.dev",
+                "dispatchable_id": uuid.uuid4().hex,
+                "dispatchable": to,
+                "environment_id": environment.id,
+                **columns,
+            },
+        )
+        for name in names:
+            models.EventDispatcherName.create(
+                environment_id=environment.id, source=row.source, name=name, dispatcher_id=row.id
+            )
+    return row.id
+
+
+def to_job(version: models.JobVersion) -> dict[str, Any]:
+    """The dispatchable that starts this version."""
+    return {"type": models.JOB_VERSION, "id": str(version.id)}
+
+
+def to_url(url: str) -> dict[str, Any]:
+    """The dispatchable that calls this URL."""
+    return {"type": models.EPHEMERAL, "url": url}
+
+
+def account(environment: models.Environment, identifier: str) -> uuid.UUID:
+    """An external account."""
+    with db.unit():
+        row = models.ExternalAccount.create(
+            identifier=identifier, organization_id=environment.organization_id, environment_id=environment.id
+        )
+    return row.id
+
+
+def event(name: str = JOB_EVENT, **fields: Any) -> schemas.SendEvent:
+    """An event as a sender would give it; `payload` and `context` as JSON text."""
+    return schemas.SendEvent(name=name, **fields)

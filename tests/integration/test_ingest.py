@@ -1,0 +1,186 @@
+"""Sending: idempotency, the update window, delays, accounts, and one transaction for a bulk."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from kongflow_events import errors, models, schemas
+from kongflow_events.services import cancel, ingest
+from kongflow_events.store import db
+from tests import factory
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+@pytest.fixture
+def alice() -> models.Environment:
+    return factory.environment("alice")
+
+
+@pytest.fixture
+def bob() -> models.Environment:
+    return factory.environment("bob")
+
+
+def send(environment: models.Environment, event: schemas.SendEvent, **options: object) -> models.EventRecord:
+    with db.unit():
+        return ingest.ingest_send_event(environment, event, schemas.SendOptions(**options))  # type: ignore[arg-type]
+
+
+def owed() -> list[models.Outbox]:
+    with db.unit():
+        return list(models.Outbox.select())
+
+
+def test_an_event_is_stored_with_its_defaults_and_its_delivery_is_owed_at_once(alice: models.Environment) -> None:
+    record = send(alice, factory.event("user.created"))
+
+    assert (record.payload, record.payload_raw, record.context) == ({}, "{}", {})
+    assert (record.source, record.payload_type) == ("trigger.dev", "JSON")
+    assert len(record.event_id) == 26
+    assert record.delivered_at is None
+    [row] = owed()
+    assert (row.subject_id, row.kind, row.lane) == (record.id, "deliver", alice.id)
+    assert row.due_at == record.deliver_at
+
+
+def test_the_payload_keeps_the_senders_bytes(alice: models.Environment) -> None:
+    raw = '{"b": 1.10, "a": [1e2, 123456789012345678901234567890]}'
+
+    assert send(alice, factory.event(payload=raw)).payload_raw == raw
+
+
+def test_a_repeated_id_returns_the_first_event_unchanged(alice: models.Environment) -> None:
+    first = send(alice, factory.event(id="1", payload='{"a":1}'))
+    again = send(alice, factory.event("other.name", id="1", payload='{"a":2}'))
+
+    assert (again.id, again.name, again.payload) == (first.id, factory.JOB_EVENT, {"a": 1})
+    assert len(owed()) == 1
+
+
+def test_one_id_in_two_environments_is_two_events(alice: models.Environment, bob: models.Environment) -> None:
+    assert send(alice, factory.event(id="1")).id != send(bob, factory.event(id="1")).id
+
+
+def test_a_delayed_event_can_be_changed_and_is_then_due_at_once(alice: models.Environment) -> None:
+    first = send(alice, factory.event(id="1", payload='{"a":1}', context='{"c":1}'), deliver_after=60)
+    changed = send(alice, factory.event("other.name", id="1", payload='{"a":2}', source="elsewhere"))
+
+    assert (changed.id, changed.payload, changed.context) == (first.id, {"a": 2}, {"c": 1})
+    assert (changed.name, changed.source) == (first.name, first.source)
+    assert changed.deliver_at < first.deliver_at
+    assert owed()[0].due_at == changed.deliver_at
+
+
+def test_an_event_due_within_five_seconds_is_not_changed_any_more(alice: models.Environment) -> None:
+    first = send(alice, factory.event(id="1", payload='{"a":1}'), deliver_after=3)
+    again = send(alice, factory.event(id="1", payload='{"a":2}'))
+
+    assert (again.payload, again.deliver_at) == ({"a": 1}, first.deliver_at)
+
+
+def test_deliver_at_wins_over_deliver_after(alice: models.Environment) -> None:
+    at = datetime(2100, 1, 1, tzinfo=UTC)
+
+    assert send(alice, factory.event(), deliver_at=at, deliver_after=5).deliver_at == at
+
+
+def test_a_negative_delay_is_due_at_once(alice: models.Environment) -> None:
+    record = send(alice, factory.event(), deliver_after=-60)
+
+    assert record.deliver_at < datetime.now(UTC)
+    assert owed()[0].hint_at > record.deliver_at + timedelta(seconds=30)
+
+
+def test_a_cancelled_event_is_neither_changed_nor_owed_again(alice: models.Environment) -> None:
+    send(alice, factory.event(id="1", payload='{"a":1}'), deliver_after=60)
+    with db.unit():
+        cancel.cancel_event(alice, "1")
+    again = send(alice, factory.event(id="1", payload='{"a":2}'))
+
+    assert again.cancelled_at is not None
+    assert again.payload == {"a": 1}
+    assert owed() == []
+
+
+def test_an_account_is_made_at_its_first_use_and_found_after(alice: models.Environment) -> None:
+    first = send(alice, factory.event(), account_id="acme")
+    second = send(alice, factory.event(), account_id="acme")
+
+    assert first.external_account_id == second.external_account_id is not None
+
+
+def test_runs_disabled_refuses_before_anything_is_stored(alice: models.Environment) -> None:
+    disabled = models.Environment(alice.id, alice.organization_id, alice.project_id, "dev", runs_enabled=False)
+
+    with pytest.raises(errors.Forbidden):
+        send(disabled, factory.event())
+    assert owed() == []
+
+
+def test_sixteen_senders_of_one_id_store_one_event(alice: models.Environment) -> None:
+    together = threading.Barrier(16)
+    seen: list[models.EventRecord] = []
+
+    def sender(number: int) -> None:
+        together.wait()
+        seen.append(send(alice, factory.event(id="1", payload=f'{{"n":{number}}}'), account_id="acme"))
+
+    threads = [threading.Thread(target=sender, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(seen) == 16
+    assert len({(record.id, record.payload_raw) for record in seen}) == 1
+    assert len(owed()) == 1
+
+
+class TestBulk:
+    def bulk(self, alice: models.Environment, *events: schemas.SendEvent) -> list[models.EventRecord]:
+        with db.unit():
+            return ingest.ingest_send_events(alice, events)
+
+    def test_answers_come_in_the_order_of_the_request(self, alice: models.Environment) -> None:
+        records = self.bulk(alice, factory.event(id="z"), factory.event(id="a"), factory.event(id="m"))
+
+        assert [record.event_id for record in records] == ["z", "a", "m"]
+        assert len(owed()) == 3
+
+    def test_nothing_gives_nothing(self, alice: models.Environment) -> None:
+        assert self.bulk(alice) == []
+
+    def test_a_repeated_id_inside_a_bulk_is_one_event_with_the_first_payload(self, alice: models.Environment) -> None:
+        first, again = self.bulk(
+            alice, factory.event(id="1", payload='{"n":1}'), factory.event(id="1", payload='{"n":2}')
+        )
+
+        assert first.id == again.id
+        assert first.payload == again.payload == {"n": 1}
+
+    def test_a_bulk_is_stored_whole_or_not_at_all(self, alice: models.Environment) -> None:
+        with pytest.raises(Exception, match="invalid input syntax for type json"):
+            self.bulk(alice, factory.event(id="1"), factory.event(id="2", payload="not json"))
+        assert owed() == []
+
+    def test_two_bulks_of_the_same_ids_in_opposite_order_do_not_deadlock(self, alice: models.Environment) -> None:
+        ids = [str(number) for number in range(200)]
+        results: list[list[models.EventRecord]] = []
+        together = threading.Barrier(2)
+
+        def sender(order: list[str]) -> None:
+            together.wait()
+            results.append(self.bulk(alice, *(factory.event(id=one) for one in order)))
+
+        threads = [threading.Thread(target=sender, args=(order,)) for order in (ids, ids[::-1])]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert [len(result) for result in results] == [200, 200]
+        assert len(owed()) == 200

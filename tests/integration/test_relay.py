@@ -1,0 +1,202 @@
+"""The relay: what it hints, in which order, and what it does when the broker does not answer."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from kongflow_events import errors, models
+from kongflow_events.models import HintBatch
+from kongflow_events.services.relay import Relay
+from kongflow_events.store import db
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+class Queues:
+    """A broker in memory that keeps what it is given; `away` makes it unreachable, `taken` empties a queue."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, list[HintBatch]] = {kind: [] for kind in models.KINDS}
+        self.away = False
+        self.refuses = False
+
+    def depth(self, queue: str) -> int:
+        if self.away:
+            raise errors.Retryable("no broker")
+        return len(self.messages[queue])
+
+    def publish(self, queue: str, batches: Sequence[HintBatch]) -> None:
+        if self.refuses:
+            raise errors.Retryable("not confirmed")
+        self.messages[queue] += batches
+
+    def taken(self, queue: str) -> list[str]:
+        ids = [one for batch in self.messages[queue] for one in batch.ids]
+        self.messages[queue] = []
+        return ids
+
+
+@pytest.fixture
+def queues() -> Queues:
+    return Queues()
+
+
+@pytest.fixture
+def relay(queues: Queues) -> Relay:
+    return Relay(queues, batch=10, high_water=5)
+
+
+def owe(count: int, kind: str = "deliver", lane: uuid.UUID | None = None, due: str = "0 s", hints: int = 0) -> None:
+    with db.unit():
+        db.run(
+            """INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at, hints)
+               SELECT gen_random_uuid(), %s, %s, now() + %s::interval, now() + %s::interval, %s
+                 FROM generate_series(1, %s)""",
+            (kind, lane or uuid.uuid4(), due, due, hints, count),
+        )
+
+
+def rows() -> list[models.Outbox]:
+    with db.unit():
+        return list(models.Outbox.select().order_by(models.Outbox.hint_at))
+
+
+def age(seconds: int) -> None:
+    """Let this much time pass for every row."""
+    with db.unit():
+        db.run("UPDATE outbox SET due_at = due_at - %s * interval '1 s', hint_at = hint_at - %s * interval '1 s'", (seconds, seconds))
+
+
+def test_what_is_due_is_hinted_in_messages_of_many_ids(relay: Relay, queues: Queues) -> None:
+    owe(25)
+
+    assert relay.tick() == 25
+    assert [len(batch.ids) for batch in queues.messages["deliver"]] == [10, 10, 5]
+    assert {row.hints for row in rows()} == {1}
+
+
+def test_what_is_not_due_is_not_hinted(relay: Relay, queues: Queues) -> None:
+    owe(1, due="1 hour")
+
+    assert relay.tick() == 0
+    assert queues.messages["deliver"] == []
+
+
+def test_a_hint_is_not_repeated_before_its_pause_is_over_and_each_pause_is_twice_as_long(
+    relay: Relay, queues: Queues
+) -> None:
+    owe(1)
+    assert [relay.tick(), relay.tick()] == [1, 0]
+
+    for pause in (1, 2, 4, 8, 16, 32, 60, 60):
+        age(pause - 1)
+        assert relay.tick() == 0
+        age(2)
+        assert relay.tick() == 1
+
+
+def test_a_row_with_six_hints_travels_alone(relay: Relay, queues: Queues) -> None:
+    owe(2)
+    owe(1, hints=6)
+    relay.tick()
+
+    assert sorted((len(batch.ids), batch.alone) for batch in queues.messages["deliver"]) == [(1, True), (2, False)]
+
+
+def test_a_call_to_a_url_gets_a_message_of_its_own(relay: Relay, queues: Queues) -> None:
+    owe(3, kind="post")
+    relay.tick()
+
+    assert [len(batch.ids) for batch in queues.messages["post"]] == [1, 1, 1]
+
+
+def test_a_queue_is_never_filled_above_the_high_water_mark(relay: Relay, queues: Queues) -> None:
+    owe(100)
+    relay.tick()
+    relay.tick()
+
+    assert len(queues.messages["deliver"]) == 5
+    hinted = queues.taken("deliver")
+    relay.tick()
+    hinted += queues.taken("deliver")
+    assert sorted(hinted) == sorted(str(row.subject_id) for row in rows())
+
+
+def test_a_full_queue_of_one_kind_does_not_stand_before_another(relay: Relay, queues: Queues) -> None:
+    owe(1000, kind="post")
+    owe(10, kind="invoke")
+    relay.tick()
+
+    assert len(queues.taken("invoke")) == 10
+
+
+def test_lanes_take_turns_once_not_everything_fits(relay: Relay, queues: Queues) -> None:
+    busy, quiet = uuid.UUID(int=1), uuid.UUID(int=2)
+    owe(1000, lane=busy)
+    relay.tick()
+    queues.taken("deliver")
+    owe(10, lane=quiet)
+
+    relay.tick()
+
+    lanes = {str(row.subject_id): row.lane for row in rows()}
+    assert Counter(lanes[one] for one in queues.taken("deliver"))[quiet] == 10
+
+
+def test_everything_is_hinted_in_the_end_whatever_the_number_of_lanes(relay: Relay, queues: Queues) -> None:
+    for number in range(150):
+        owe(3, lane=uuid.UUID(int=number + 1))
+    hinted: list[str] = []
+    while len(hinted) < 450 and relay.tick():
+        hinted += queues.taken("deliver")
+
+    assert sorted(hinted) == sorted(str(row.subject_id) for row in rows())
+
+
+def test_nothing_moves_while_the_broker_cannot_be_asked(relay: Relay, queues: Queues) -> None:
+    owe(3)
+    queues.away = True
+
+    assert relay.tick() == 0
+    assert {row.hints for row in rows()} == {0}
+
+
+def test_rows_are_set_back_when_publishing_fails(queues: Queues) -> None:
+    owe(3)
+    queues.refuses = True
+    assert Relay(queues, batch=10, high_water=5).tick() == 0
+
+    assert {row.hints for row in rows()} == {0}
+    queues.refuses = False
+    assert Relay(queues, batch=10, high_water=5).tick() == 3
+
+
+def test_two_relays_hint_each_row_once(queues: Queues) -> None:
+    owe(40)
+    relays = [Relay(queues, batch=10, high_water=50) for _ in range(2)]
+
+    assert sum(relay.tick() for relay in relays) == 40
+    assert len(set(queues.taken("deliver"))) == 40
+
+
+def test_a_row_that_somebody_has_leased_is_left_alone_until_the_lease_is_over(relay: Relay, queues: Queues) -> None:
+    owe(1)
+    with db.unit():
+        db.run("UPDATE outbox SET lease_until = now() + interval '1 hour'")
+    assert relay.tick() == 0
+
+    with db.unit():
+        db.run("UPDATE outbox SET lease_until = now() - interval '1 s'")
+    assert relay.tick() == 1
+
+
+def test_a_dead_delivery_is_never_hinted(relay: Relay) -> None:
+    owe(1)
+    with db.unit():
+        db.run("UPDATE outbox SET died_at = now(), hint_at = 'infinity'")
+
+    assert relay.tick() == 0
