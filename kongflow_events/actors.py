@@ -40,8 +40,10 @@ def boot() -> None:
     """Make this process a worker on RabbitMQ, as the dramatiq command expects of a broker's factory."""
     current = settings.current()
     db.connect(current.database_url, pool_size=current.pool_size + _SPARE_CONNECTIONS)
-    broker = brokers.make_broker(current)
-    hints = brokers.HintBuffer(lambda: brokers.make_hints(current), current)
+    broker = brokers.GuardedBroker(current.rabbitmq_url)
+    hints = brokers.HintBuffer(
+        lambda: brokers.RabbitmqHints(current.rabbitmq_url), batch=current.batch, high_water=current.high_water
+    )
     broker.add_middleware(_Closing(hints))
     declare(broker, hints)
     dramatiq.set_broker(broker)

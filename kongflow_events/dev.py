@@ -6,20 +6,20 @@ broker and its worker threads. The same services, schema and guarantees as on se
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import click
 
 from kongflow_events import embedded, settings
-from kongflow_events.services import environments
+from kongflow_events.processes import die_with_parent
+from kongflow_events.services import environments, keys
 from kongflow_events.store import db, schema
 
 ORGANIZATION: Final = "dev"
@@ -27,8 +27,6 @@ PROJECT: Final = "dev"
 # Seconds between a child's death and its next start, and that a child gets to stop.
 _RESTART = 1.0
 _GRACE = 20.0
-# Linux's prctl option number for the signal that a parent's death sends.
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def run(data: Path, port: int) -> None:
@@ -65,7 +63,7 @@ class Child:
     def start(self) -> None:
         """Start it, in a process group of its own so that a terminal's Ctrl-C reaches the supervisor alone."""
         self._process = subprocess.Popen(
-            self._command, env=dict(self._environ), preexec_fn=_die_with_parent(os.getpid()), process_group=0
+            self._command, env=dict(self._environ), preexec_fn=die_with_parent(signal.SIGTERM), process_group=0
         )
 
     def revive(self) -> None:
@@ -120,9 +118,10 @@ def _prepare(path: Path, database_url: str, port: int) -> dict[str, str]:
     if "KONGFLOW_KEY" not in variables:
         db.connect(database_url)
         with db.unit():
-            made = environments.ensure_environment(ORGANIZATION, PROJECT, "DEVELOPMENT")
+            environment = environments.ensure_environment(ORGANIZATION, PROJECT, "DEVELOPMENT")
+            variables["KONGFLOW_KEY"] = keys.create_key(environment, keys.PRIVATE).key
+            variables["KONGFLOW_PUBLIC_KEY"] = keys.create_key(environment, keys.PUBLIC).key
         db.close()
-        variables |= {"KONGFLOW_KEY": made.private_key, "KONGFLOW_PUBLIC_KEY": made.public_key}
     path.touch(mode=0o600)
     path.write_text("".join(f"{name}={value}\n" for name, value in variables.items()), encoding="utf-8")
     return variables
@@ -141,16 +140,3 @@ def _greet(variables: Mapping[str, str]) -> None:
         click.echo(f"  export {name}={value}")
     click.echo("\nStop it with Ctrl-C; the data stays.")
 
-
-def _die_with_parent(parent: int) -> Callable[[], None] | None:
-    """What a Linux child runs before its program: SIGTERM at the parent's death, and at once when it is dead already."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def prepare() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return prepare

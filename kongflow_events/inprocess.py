@@ -27,9 +27,9 @@ def main(current: settings.Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     db.connect(current.database_url, pool_size=sum(_THREADS.values()) + 4)
-    broker = brokers.make_broker(current, in_process=True)
+    broker = brokers.MemoryBroker()
     dramatiq.set_broker(broker)
-    hints = brokers.make_hints(current, broker)
+    hints = brokers.MemoryHints(broker, batch=current.batch, high_water=current.high_water)
     actors.declare(broker, hints)
     workers = [dramatiq.Worker(broker, queues=set(queues), worker_threads=n) for queues, n in _THREADS.items()]
     for worker in workers:

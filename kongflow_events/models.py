@@ -37,9 +37,12 @@ def new_event_id() -> str:
     return str(ULID())
 
 
-def kind_of(dispatchable: dict[str, Any]) -> Kind:
-    """The kind of work that carries an invocation of this dispatchable out."""
-    return "post" if dispatchable["type"] in URL_TYPES else "invoke"
+def as_id(text: str) -> uuid.UUID:
+    """A row id from a URL; one that cannot exist becomes one that nothing has."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return uuid.UUID(int=0)
 
 
 class Timestamp(peewee.DateTimeField):

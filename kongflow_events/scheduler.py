@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
@@ -39,7 +38,7 @@ _CLOCK_STEP = 2.0
 def main(current: settings.Settings) -> None:
     """Run a scheduler on RabbitMQ until SIGTERM or SIGINT; the tick that is under way is finished."""
     db.connect(current.database_url, pool_size=4, statement_seconds=5)
-    scheduler = build(BlockingScheduler, current, brokers.make_hints(current))
+    scheduler = build(BlockingScheduler, current, brokers.RabbitmqHints(current.rabbitmq_url))
     # Not from the signal handler itself: it interrupts the very thread that has to let go of the scheduler's lock.
     stopping = threading.Thread(target=scheduler.shutdown, name="stopping")
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -50,7 +49,7 @@ def main(current: settings.Settings) -> None:
     db.close()
 
 
-def build(kind: type[BaseScheduler], current: settings.Settings, hints: Any) -> BaseScheduler:
+def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.Publisher) -> BaseScheduler:
     """A scheduler of this `kind` with all jobs on it, whose relay publishes through `hints`; not started."""
     # A drain that takes longer than a tick is no fault: the library's warning about it would be noise.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)

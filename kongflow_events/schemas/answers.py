@@ -106,7 +106,7 @@ class Job(Answer):
     version: str
     version_id: uuid.UUID
     latest: str
-    dispatcher_id: uuid.UUID
+    dispatcher_id: uuid.UUID | None
     warnings: list[str] = []
 
 

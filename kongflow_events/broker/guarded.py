@@ -1,0 +1,138 @@
+"""Dramatiq's RabbitMQ broker with the guards that its 2.2.1 lacks: no message lost to a reconnect, none that stops a queue.
+
+The consumer is a private class of dramatiq; the version is pinned, and the tests of this module hold for it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import dramatiq
+import structlog
+from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.middleware import Retries
+
+from kongflow_events.processes import signal_at_parents_death
+
+log = structlog.get_logger(__name__)
+
+# A broker that is silent, wedged or out of memory must fail a call within seconds.
+_PATIENCE: Final = {
+    "heartbeat": "10",
+    "blocked_connection_timeout": "2",
+    "socket_timeout": "2",
+    "stack_timeout": "3",
+    "connection_attempts": "1",
+}
+
+
+def patient_url(url: str) -> str:
+    """`url` with our limits on every wait; what it says of them itself wins."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query=urlencode({**_PATIENCE, **dict(parse_qsl(parts.query))})))
+
+
+class GuardedConsumer(_RabbitmqConsumer):  # type: ignore[misc] - dramatiq leaves its consumer untyped
+    """A consumer that acknowledges only what it delivered, and rejects what is no message for its queue.
+
+    Delivery tags start at 1 on each new channel: a message from before a reconnect carries a tag that means another
+    message now. Acknowledging it would lose that one, so a stale acknowledgement is dropped; RabbitMQ has handed the
+    message out again already.
+    """
+
+    def __next__(self) -> Any:
+        """The next message, or None when there was none or it was rejected."""
+        message = super().__next__()
+        if message is None:
+            return None
+        message._owner = self
+        if _is_for(message, self.queue_name):
+            return message
+        log.error("rejected a message that is none of ours", queue=self.queue_name, message_id=str(message.message_id))
+        self.nack(message)
+        return None
+
+    def ack(self, message: Any) -> None:
+        """Acknowledge a message of this consumer's own."""
+        if message._owner is self:
+            super().ack(message)
+
+    def nack(self, message: Any) -> None:
+        """Send a message of this consumer's own to the dead-letter queue."""
+        if message._owner is self:
+            super().nack(message)
+
+
+def _is_for(message: Any, queue: str) -> bool:
+    """Whether an envelope is whole and belongs here; one that is not would end the thread that meets it."""
+    whole = isinstance(message.options, dict) and isinstance(message.kwargs, dict)
+    return whole and isinstance(message.actor_name, str) and message.queue_name == queue
+
+
+class GuardedBroker(RabbitmqBroker):
+    """RabbitMQ with confirmed publishing, guarded consumers, and none of the middleware that raises in other threads."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url=patient_url(url), confirm_delivery=True, middleware=[*middleware(), DieWithMaster()])
+
+    @property
+    def consumer_class(self) -> type[GuardedConsumer]:
+        """What reads from a queue."""
+        return GuardedConsumer
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
+        """A consumer that holds one message for each thread: a message that waits in a process waits for that process."""
+        # Dramatiq asks for two.
+        return super().consume(queue_name, max(1, prefetch // 2), timeout)
+
+
+def middleware() -> list[dramatiq.Middleware]:
+    """What every broker of ours runs with.
+
+    Nothing is retried: attempts are counted in PostgreSQL. `Retries` stays because it sends an unforeseen failure to
+    the dead-letter queue, where it is seen.
+    """
+    return [Retries(max_retries=0), Redelivery(), Watchdog()]
+
+
+class Redelivery(dramatiq.Middleware):
+    """Tells an actor whether RabbitMQ handed its message out before: then a worker may have died of it."""
+
+    _current = threading.local()
+
+    @classmethod
+    def is_so(cls) -> bool:
+        """Whether the message that this thread is working on was handed out before."""
+        return getattr(cls._current, "redelivered", False)
+
+    def before_process_message(self, broker: dramatiq.Broker, message: Any) -> None:  # noqa: ARG002 - dramatiq's
+        """Remember it for the actor that comes."""
+        self._current.redelivered = getattr(message, "redelivered", False)
+
+
+class Watchdog(dramatiq.Middleware):
+    """Ends a worker process that lost a thread: it would look healthy, and work on nothing."""
+
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:  # noqa: ARG002 - dramatiq's
+        """Look every second from now on."""
+        threading.Thread(target=self._watch, args=(worker,), daemon=True, name="watchdog").start()
+
+    def _watch(self, worker: dramatiq.Worker) -> None:
+        while True:
+            time.sleep(1)
+            if any(thread.running and not thread.is_alive() for thread in worker.workers):
+                log.critical("a worker thread has died; ending the process so that it is started again")
+                os._exit(1)
+
+
+class DieWithMaster(dramatiq.Middleware):
+    """A worker process ends when its master is killed: an orphan would go on consuming, and nobody would know."""
+
+    def after_process_boot(self, broker: dramatiq.Broker) -> None:  # noqa: ARG002 - dramatiq's
+        """Ask the kernel for the signal."""
+        signal_at_parents_death(signal.SIGTERM)

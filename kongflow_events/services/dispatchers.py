@@ -1,0 +1,165 @@
+"""Dispatchers: the rules, checked when they are written, so that none turns out to be broken at delivery."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from kongflow_events import addresses, errors, filters, models, outgoing, schemas, settings
+from kongflow_events.store import db, dispatchers, jobs
+
+
+class Written(NamedTuple):
+    """A dispatcher as it is stored, with what its writer should know about its filters."""
+
+    dispatcher: dispatchers.Listed
+    warnings: list[str]
+
+
+def create_event_dispatcher(environment: models.Environment, body: schemas.DispatcherBody) -> Written:
+    """Store a dispatcher. Raises Invalid (a filter, a target), or Conflict: one for this target exists."""
+    warnings = _check_filters({"payloadFilter": body.payload_filter, "contextFilter": body.context_filter})
+    with db.atomic():
+        dispatchable, dispatchable_id = _target(environment, body.dispatchable)
+        ephemeral = dispatchable["type"] == models.EPHEMERAL
+        columns = {
+            "source": body.source,
+            "payload_filter": body.payload_filter,
+            "context_filter": body.context_filter,
+            "manual": body.manual,
+            "enabled": body.enabled,
+            "dispatchable": dispatchable,
+            "dispatchable_id": body.dispatchable_id or dispatchable_id,
+            "environment_id": environment.id,
+            "external_account_id": _account(environment, body.account_id),
+            "one_shot": ephemeral,
+        }
+        row = _create(columns, schemas.names_of(body.event), body.timeout_in_seconds if ephemeral else None)
+        return Written(dispatchers.with_names([row])[0], warnings)
+
+
+def create_ephemeral_dispatcher(environment: models.Environment, body: schemas.EphemeralBody) -> models.EventDispatcher:
+    """Wait for one event at a URL; a second wait for the same URL returns the first one unchanged, as upstream does.
+
+    Raises Refused (400) with the issues of a URL or a filter that cannot be.
+    """
+    try:
+        _check_filters({"filter": body.filter or None, "contextFilter": body.context_filter or None})
+        _check_url(body.url, "url")
+    except errors.Invalid as error:
+        raise errors.Refused("Invalid request body", error.issues) from None
+    columns = {
+        "source": body.source,
+        "payload_filter": None if body.filter is msgspec.UNSET else body.filter,
+        "context_filter": None if body.context_filter is msgspec.UNSET else body.context_filter,
+        "dispatchable": {"type": models.EPHEMERAL, "url": body.url},
+        "dispatchable_id": body.url,
+        "environment_id": environment.id,
+        "one_shot": True,
+    }
+    try:
+        with db.atomic():
+            account = _account(environment, body.account_id)
+            return dispatchers.create(
+                {**columns, "external_account_id": account}, schemas.names_of(body.name), body.timeout_in_seconds
+            )
+    except dispatchers.AlreadyThere:
+        return _found(dispatchers.of_target(environment.id, body.url))
+
+
+def update_event_dispatcher(
+    environment: models.Environment, dispatcher_id: str, change: schemas.DispatcherChange
+) -> Written:
+    """Change what is given, in one transaction. Raises NotFound, or Invalid for a filter."""
+    given = {name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not msgspec.UNSET}
+    warnings = _check_filters(
+        {"payloadFilter": given.get("payload_filter"), "contextFilter": given.get("context_filter")}
+    )
+    event = given.pop("event", None)
+    names = None if event is None else schemas.names_of(event)
+    with db.atomic():
+        row = _found(dispatchers.change(environment.id, models.as_id(dispatcher_id), given, names))
+        return Written(dispatchers.with_names([row])[0], warnings)
+
+
+def get_event_dispatcher(environment: models.Environment, dispatcher_id: str) -> dispatchers.Listed:
+    """The environment's dispatcher of this id; raises NotFound."""
+    row = _found(dispatchers.get(environment.id, models.as_id(dispatcher_id)))
+    return dispatchers.with_names([row])[0]
+
+
+def list_event_dispatchers(
+    environment: models.Environment,
+    *,
+    cursor: uuid.UUID | None = None,
+    limit: int = 50,
+    event: str | None = None,
+    enabled: bool | None = None,
+) -> models.Page[dispatchers.Listed]:
+    """The environment's dispatchers, newest first, going on where a page ended (its `next` is the `cursor`)."""
+    found = dispatchers.newest(environment.id, cursor, limit, event=event, enabled=enabled)
+    return models.Page(dispatchers.with_names(found.items), found.next)
+
+
+def delete_event_dispatcher(environment: models.Environment, dispatcher_id: str) -> None:
+    """Delete a dispatcher; what it matched before stays, and is skipped if it was not carried out. Raises NotFound."""
+    if not dispatchers.delete(environment.id, models.as_id(dispatcher_id)):
+        raise errors.NotFound("Dispatcher not found")
+
+
+def _found(row: models.EventDispatcher | None) -> models.EventDispatcher:
+    if row is None:
+        raise errors.NotFound("Dispatcher not found")
+    return row
+
+
+def _create(columns: dict[str, Any], names: Sequence[str], seconds: int | None) -> models.EventDispatcher:
+    try:
+        return dispatchers.create(columns, names, seconds)
+    except dispatchers.AlreadyThere:
+        raise errors.Conflict(
+            f"A dispatcher for {columns['dispatchable_id']} exists; change it, or name another dispatchableId"
+        ) from None
+
+
+def _check_filters(given: dict[str, Any]) -> list[str]:
+    """Parse the filters by their names on the wire; returns their warnings, raises Invalid with all their issues."""
+    warnings: list[str] = []
+    issues: list[errors.Issue] = []
+    for path, raw in given.items():
+        try:
+            warnings += filters.parse(raw, path).warnings if raw is not None else ()
+        except errors.Invalid as error:
+            issues += error.issues
+    if issues:
+        raise errors.Invalid(*issues)
+    return warnings
+
+
+def _target(environment: models.Environment, body: Any) -> tuple[dict[str, Any], str]:
+    """A dispatchable as it is stored, and the id that tells whether there is one for it already."""
+    if body.type == models.EPHEMERAL:
+        if body.url is msgspec.UNSET:
+            raise errors.Invalid(errors.Issue("invalid_type", "dispatchable.url", "Required"))
+        _check_url(body.url, "dispatchable.url")
+        return {"type": body.type, "url": body.url}, body.url
+    if body.id is msgspec.UNSET:
+        raise errors.Invalid(errors.Issue("invalid_type", "dispatchable.id", "Required"))
+    known = jobs.target_id(environment.id, body.type, body.id)
+    if known is None:
+        raise errors.Invalid(errors.Issue("custom", "dispatchable.id", f"No {body.type} of this id in the environment"))
+    return {"type": body.type, "id": body.id}, str(known)
+
+
+def _check_url(url: str, path: str) -> None:
+    try:
+        outgoing.check_url(url, settings.current().networks)
+    except errors.Invalid as error:
+        raise errors.Invalid(*(errors.Issue(one.code, path, one.message) for one in error.issues)) from None
+
+
+def _account(environment: models.Environment, identifier: Any) -> uuid.UUID | None:
+    return dispatchers.account_id(environment, identifier) if identifier else None

@@ -1,0 +1,47 @@
+"""Health: whether this service can do its work now, and what is missing if it cannot."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from kongflow_events.store import db, health, schema
+
+OK: Final = "ok"
+# Seconds after which a relay that has not ticked is said to be missing.
+_SILENT: Final = 30.0
+
+
+class Readiness(NamedTuple):
+    """Whether everything is there; what is not says so in its check."""
+
+    ready: bool
+    checks: dict[str, str]
+
+
+def readiness() -> Readiness:
+    """Look at the database, its schema, and the relay's last sign of life."""
+    try:
+        with db.unit():
+            checks = {"database": OK, "schema": _schema(), "relay": _relay()}
+    except db.AWAY as error:
+        checks = {"database": str(error).strip() or "away"}
+    return Readiness(all(said == OK for said in checks.values()), checks)
+
+
+def beat(kind: str, instance: str) -> None:
+    """This process lives."""
+    health.beat(kind, instance)
+
+
+def _schema() -> str:
+    missing = schema.pending()
+    return f"run kongflow-events migrate: {', '.join(missing)} missing" if missing else OK
+
+
+def _relay() -> str:
+    if schema.pending():
+        return "unknown"
+    age = health.age("scheduler")
+    if age is None:
+        return "no scheduler has run yet"
+    return OK if age <= _SILENT else f"no scheduler for {age:.0f} s"
