@@ -11,7 +11,7 @@ import uuid
 from typing import Final, NamedTuple
 
 from kongflow_events import errors, models
-from kongflow_events.store import environments
+from kongflow_events.store import db, environments
 
 PRIVATE: Final = "private"
 PUBLIC: Final = "public"
@@ -52,7 +52,7 @@ def authenticate(authorization: str | None, *, public_allowed: bool = False) -> 
     """Whose request this is, by its `Authorization` header: `Bearer KEY`, or the bare key.
 
     Raises Unauthorized: no header, an unknown, revoked or expired key, one of a deleted project, or a public key where
-    only private ones may come.
+    only private ones may come. Takes a unit of work of its own, and only when it has to ask.
     """
     if authorization is None:
         raise errors.Unauthorized
@@ -80,7 +80,8 @@ def _verify(sha256: bytes) -> environments.Verified | None:
     known = _verified.get(sha256)
     if known is not None and known[0] > now:
         return known[1]
-    verified = environments.verify(sha256)
+    with db.unit():
+        verified = environments.verify(sha256)
     with _lock:
         # Strangers' keys are never remembered, so only our own can fill it.
         if len(_verified) >= _REMEMBERED:

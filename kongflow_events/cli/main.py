@@ -1,0 +1,76 @@
+"""The command itself, and the processes it starts."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kongflow_events import settings
+from kongflow_events.cli import admin, api, output
+
+
+class _Command(click.Group):
+    """Ends in one line, not in a traceback, when the environment's variables are wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except settings.BadSettings as error:
+            output.fail(str(error), output.USAGE)
+
+
+@click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--color/--no-color", default=None, help="Colour, or none; by default as the terminal and NO_COLOR say.")
+@click.version_option(metadata.version("kongflow-events"), prog_name="kongflow-events")
+@click.pass_context
+def main(ctx: click.Context, color: bool | None) -> None:
+    """Takes events, stores them, and makes the right things happen, once, whatever breaks."""
+    ctx.color = output.want_colour(color)
+
+
+@main.command()
+@click.option("--data", type=click.Path(path_type=Path), default=Path(".kongflow"), show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=8030, show_default=True)
+def dev(data: Path, port: int) -> None:
+    """Run the whole service on this machine, with a PostgreSQL of its own and no RabbitMQ.
+
+    Data is kept in --data between starts; the keys are printed and written to dev.env in it.
+    """
+    from kongflow_events import dev as supervisor
+    from kongflow_events import embedded
+
+    try:
+        supervisor.run(data, port)
+    except (embedded.EmbeddedPostgresError, OSError) as error:
+        output.fail(str(error))
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database at DATABASE_URL to this version's schema; safe to run twice, and by two at once."""
+    from kongflow_events.store import db, schema
+
+    try:
+        steps = schema.migrate(settings.current().database_url)
+    except db.AWAY as error:
+        output.fail(f"the database is away: {str(error).strip()}", output.UNREACHABLE)
+    click.echo(f"applied {', '.join(steps)}" if steps else "nothing to do")
+
+
+@main.command()
+def scheduler() -> None:
+    """Run the relay, and what else has to happen at its time, on RABBITMQ_URL until SIGTERM."""
+    from kongflow_events import scheduler as process
+
+    process.main(settings.current())
+
+
+main.add_command(admin.env)
+main.add_command(admin.keys_group)
+main.add_command(api.send)
+main.add_command(api.events)
+main.add_command(api.dispatchers)

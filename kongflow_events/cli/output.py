@@ -1,0 +1,82 @@
+"""What commands print: tables for people, JSON for programs, and errors in one clear line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+
+FAILED: Final = 1
+USAGE: Final = 2
+NOTHING: Final = 3
+UNREACHABLE: Final = 4
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# States worth a colour; the words say it too.
+_COLOURS: Final = {
+    "delivered": "green",
+    "SUCCESS": "green",
+    "enabled": "green",
+    "cancelled": "yellow",
+    "CANCELED": "yellow",
+    "FAILURE": "red",
+    "disabled": "red",
+}
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    """End with one line on stderr."""
+    click.echo(f"{click.style('error', fg='red')}: {message}", err=True)
+    sys.exit(code)
+
+
+def want_colour(asked: bool | None) -> bool | None:
+    """Whether to colour: as asked, else as NO_COLOR and FORCE_COLOR say, else as the terminal does (None)."""
+    if asked is not None:
+        return asked
+    if os.environ.get("NO_COLOR"):
+        return False
+    return True if os.environ.get("FORCE_COLOR") else None
+
+
+def show_json(value: Any) -> None:
+    """One JSON document."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns under their names; ends with 3 when there is nothing to show."""
+    if not rows:
+        click.echo("nothing found", err=True)
+        sys.exit(NOTHING)
+    widths = [max(len(line[column]) for line in (head, *rows)) for column in range(len(head))]
+    click.echo(_line(head, widths, bold=True))
+    for row in rows:
+        click.echo(_line(row, widths))
+
+
+def show_fields(fields: Sequence[tuple[str, str]]) -> None:
+    """Names and values, one a line."""
+    width = max(len(name) for name, _ in fields)
+    for name, value in fields:
+        click.echo(f"{click.style(name.ljust(width), bold=True)}  {_coloured(value, value)}")
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], *, bold: bool = False) -> str:
+    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+    padded[-1] = padded[-1].rstrip()
+    if bold:
+        return click.style("  ".join(padded), bold=True)
+    return "  ".join(_coloured(cell, text) for cell, text in zip(cells, padded, strict=True))
+
+
+def _coloured(word: str, text: str) -> str:
+    colour = _COLOURS.get(word)
+    return click.style(text, fg=colour) if colour else text

@@ -1,0 +1,60 @@
+"""Errors, translated once: every 4xx carries `error`, a 5xx never its cause."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import falcon
+import structlog
+
+from kongflow_events import errors, schemas
+from kongflow_events.store import db
+from kongflow_events.web.requests import JSON
+
+log = structlog.get_logger(__name__)
+
+# Seconds after which a client that met an absent database should come again.
+_RETRY_AFTER: Final = "1"
+
+
+def handle_all(app: falcon.App) -> None:
+    """Teach `app` what each kind of error means over HTTP."""
+    # Falcon asks the most specific class first.
+    app.add_error_handler(Exception, _unforeseen)
+    for away in (*db.AWAY, errors.Retryable):
+        app.add_error_handler(away, _away)
+    app.add_error_handler(errors.Refused, _refused)
+
+
+def serialize(_: falcon.Request, response: falcon.Response, error: falcon.HTTPError) -> None:
+    """Falcon's own refusals (404, 405 …) in our words."""
+    # Falcon titles are "404 Not Found".
+    words = str(error.title or error.status)
+    response.data = schemas.encode({"error": words.partition(" ")[2] if words[:3].isdigit() else words})
+    response.content_type = JSON
+
+
+def _refused(_request: falcon.Request, response: falcon.Response, error: errors.Refused, _: dict[str, Any]) -> None:
+    if isinstance(error, errors.TooLarge):
+        # What was not read of the body would be taken for the next request.
+        response.set_header("Connection", "close")
+    _send(response, error.status, schemas.refusal(error))
+
+
+def _away(request: falcon.Request, response: falcon.Response, error: Exception, _: dict[str, Any]) -> None:
+    log.warning("cannot serve now", path=request.path, reason=str(error).strip(), request_id=request.context.id)
+    response.set_header("Retry-After", _RETRY_AFTER)
+    _send(response, 503, {"error": "The service cannot store or read anything now; nothing was stored"})
+
+
+def _unforeseen(request: falcon.Request, response: falcon.Response, error: Exception, _: dict[str, Any]) -> None:
+    if isinstance(error, (falcon.HTTPError, falcon.HTTPStatus)):
+        raise error
+    log.error("unforeseen", path=request.path, request_id=request.context.id, exc_info=error)
+    _send(response, 500, {"error": "Internal Server Error", "requestId": request.context.id})
+
+
+def _send(response: falcon.Response, status: int, body: dict[str, Any]) -> None:
+    response.status = status
+    response.data = schemas.encode(body)
+    response.content_type = JSON

@@ -1,0 +1,60 @@
+"""What concerns every request: its id, whose pages may read the answer, and how paths are read."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any, Final
+
+import falcon
+from falcon.routing import BaseConverter
+
+# What a caller may name its request; anything else gets a name of ours.
+_GOOD_ID: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+_CORS_SECONDS: Final = "300"
+
+
+class Text(BaseConverter):
+    """One segment of a path, decoded; what no id can be (NUL, broken UTF-8) leads nowhere."""
+
+    def convert(self, value: str) -> str | None:
+        """The segment, or None for a 404."""
+        return None if "\0" in value or "\N{REPLACEMENT CHARACTER}" in value else value
+
+
+class RequestId:
+    """Every request has an id, the caller's if it is a plain one, and the answer names it."""
+
+    def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Find or make it."""
+        given = request.get_header("X-Request-Id")
+        request.context.id = given if given and _GOOD_ID.fullmatch(given) else uuid.uuid4().hex
+        response.set_header("X-Request-Id", request.context.id)
+
+
+class Cors:
+    """Any page may read the routes that take a public key, and only those (upstream's answers, header for header)."""
+
+    def process_resource(
+        self, request: falcon.Request, response: falcon.Response, resource: Any, params: dict[str, Any]
+    ) -> None:
+        """Answer OPTIONS before any key is asked for; name the origin in every other answer."""
+        if not getattr(resource, "cors", False):
+            return
+        origin = request.get_header("Origin")
+        if origin is not None:
+            response.set_header("Access-Control-Allow-Origin", origin)
+            response.append_header("Vary", "Origin")
+        if request.method == "OPTIONS":
+            self._answer_preflight(request, response)
+
+    def _answer_preflight(self, request: falcon.Request, response: falcon.Response) -> None:
+        response.set_header("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE")
+        asked = request.get_header("Access-Control-Request-Headers")
+        if asked is not None:
+            response.set_header("Access-Control-Allow-Headers", asked)
+        response.set_header("Access-Control-Max-Age", _CORS_SECONDS)
+        response.append_header("Vary", "Access-Control-Request-Headers")
+        response.data = b"{}"
+        response.content_type = "application/json; charset=utf-8"
+        response.complete = True

@@ -1,0 +1,62 @@
+"""What every resource does first: whose request is this, and what does its body say; in that order."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import falcon
+
+from kongflow_events import errors, models, schemas
+from kongflow_events.services import keys
+
+JSON: Final = "application/json; charset=utf-8"
+
+
+class Door:
+    """Lets in whoever has a key of the right kind, before anything of the body is read."""
+
+    def __init__(self, *, public_allowed: bool = False, refusal: str = "Invalid or Missing API key") -> None:
+        self.public_allowed = public_allowed
+        self._refusal = refusal
+
+    def enter(self, request: falcon.Request) -> models.Environment:
+        """The environment of the request's key; raises Unauthorized in the words of the route."""
+        try:
+            return keys.authenticate(request.get_header("Authorization"), public_allowed=self.public_allowed)
+        except errors.Unauthorized:
+            raise errors.Unauthorized(self._refusal) from None
+
+
+def body_of(request: falcon.Request, most: int) -> bytes:
+    """The request's body, of at most `most` bytes; raises TooLarge naming the limit.
+
+    Read from the raw stream, which servers end at the body's end also when no length was sent.
+    """
+    if (request.content_length or 0) > most:
+        raise _too_large(most)
+    parts: list[bytes] = []
+    size = 0
+    while size <= most:
+        part = request.stream.read(most + 1 - size)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+        size += len(part)
+    raise _too_large(most)
+
+
+def query_of(request: falcon.Request) -> schemas.Query:
+    """The request's query string; of a repeated parameter the last one counts."""
+    return schemas.Query(
+        {name: value[-1] if isinstance(value, list) else value for name, value in request.params.items()}
+    )
+
+
+def answer(response: falcon.Response, body: Any) -> None:
+    """Send `body` as JSON, with 200."""
+    response.data = schemas.encode(body)
+    response.content_type = JSON
+
+
+def _too_large(most: int) -> errors.TooLarge:
+    return errors.TooLarge(f"The body is larger than {most} bytes")
