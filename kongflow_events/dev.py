@@ -98,7 +98,16 @@ def _supervise(children: list[Child], postgres: embedded.EmbeddedPostgres, stopp
 def _web(port: int) -> list[str]:
     options = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--no-ws"]
     robust = ["--blocking-threads", "16", "--respawn-failed-workers", "--workers-kill-timeout", "15"]
-    return [sys.executable, "-m", "granian", *options, *robust, "--log-level", "warning", "kongflow_events.web.wsgi:app"]
+    return [
+        sys.executable,
+        "-m",
+        "granian",
+        *options,
+        *robust,
+        "--log-level",
+        "warning",
+        "kongflow_events.web.wsgi:app",
+    ]
 
 
 def _environ(database_url: str, port: int) -> dict[str, str]:
@@ -139,4 +148,3 @@ def _greet(variables: Mapping[str, str]) -> None:
     for name, value in variables.items():
         click.echo(f"  export {name}={value}")
     click.echo("\nStop it with Ctrl-C; the data stays.")
-

@@ -45,16 +45,21 @@ class EmbeddedPostgresError(Exception):
 class EmbeddedPostgres:
     """One server on one data directory.
 
-    `bin` is a directory with `initdb` and `postgres` (the extra's newest by default), `port` an extra TCP port on
+    `binaries` is a directory with `initdb` and `postgres` (the extra's newest by default), `port` an extra TCP port on
     loopback, `options` are settings of the server. As a context manager it starts and stops it.
     """
 
     def __init__(
-        self, data: Path, *, bin: Path | None = None, port: int | None = None, options: Mapping[str, str] | None = None  # noqa: A002 - the directory's name everywhere
+        self,
+        data: Path,
+        *,
+        binaries: Path | None = None,
+        port: int | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         self._account = _account()
         self._data = _reachable(data.absolute(), self._account)
-        self._bin = _runnable(bin or _newest_binaries(), self._account)
+        self._bin = _runnable(binaries or _newest_binaries(), self._account)
         self._port = port
         self._options = dict(options or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,7 +85,7 @@ class EmbeddedPostgres:
             self._initialize()
         if self._sockets is None:
             # Short, because a socket's path may have about a hundred characters.
-            self._sockets = self._owned(Path(tempfile.mkdtemp(prefix="kf-", dir="/tmp")))  # noqa: S108 - mkdtemp makes it private
+            self._sockets = self._owned(Path(tempfile.mkdtemp(prefix="kf-", dir="/tmp")))
         settings = {
             "unix_socket_directories": str(self._sockets),
             "listen_addresses": "127.0.0.1" if self._port else "",
@@ -132,7 +137,18 @@ class EmbeddedPostgres:
         self._owned(self._data)
         builtin = _version(self._bin) >= _BUILTIN_LOCALE
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if builtin else ["--no-locale"]
-        command = [self._bin / "initdb", "-D", self._data, "-U", USER, "-A", "scram-sha-256", "-E", "UTF8", *locale]
+        command: list[str | Path] = [
+            self._bin / "initdb",
+            "-D",
+            self._data,
+            "-U",
+            USER,
+            "-A",
+            "scram-sha-256",
+            "-E",
+            "UTF8",
+            *locale,
+        ]
         made = self._run([*command, f"--pwfile={password}"])
         if made.returncode:
             raise EmbeddedPostgresError(f"initdb failed: {made.stderr.decode(errors='replace').strip()}")

@@ -63,7 +63,9 @@ class _Parser:
     def filter(self, raw: Any, path: str, depth: int) -> Test:
         """The test of a whole filter: an object whose keys must all hold."""
         if not isinstance(raw, dict):
-            return self._refuse("invalid_type", path, f"Expected a filter, which is an object, received {type_name(raw)}")
+            return self._refuse(
+                "invalid_type", path, f"Expected a filter, which is an object, received {type_name(raw)}"
+            )
         if depth > DEEPEST:
             return self._refuse("too_big", path, f"Filters must not nest deeper than {DEEPEST} levels")
         return _every({key: self._value(below, join(path, key), depth) for key, below in raw.items()})
@@ -139,4 +141,3 @@ def _conjunction(tests: list[Test]) -> Test:
     if len(tests) == 1:
         return tests[0]
     return lambda value: all(test(value) for test in tests)
-

@@ -16,7 +16,7 @@ from kongflow_events import actors, scheduler, settings
 from kongflow_events import broker as brokers
 from kongflow_events.store import db
 
-# Calls to URLs get threads of their own: a slow target must not hold up work inside PostgreSQL.
+# Calls to URLs get a broker and threads of their own: a slow target must not hold up work inside PostgreSQL.
 _THREADS = {("deliver", "invoke"): 4, ("post",): 8}
 _STOP_MS = 15_000
 
@@ -27,11 +27,14 @@ def main(current: settings.Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     db.connect(current.database_url, pool_size=sum(_THREADS.values()) + 4)
-    broker = brokers.MemoryBroker()
-    dramatiq.set_broker(broker)
-    hints = brokers.MemoryHints(broker, batch=current.batch, high_water=current.high_water)
-    actors.declare(broker, hints)
-    workers = [dramatiq.Worker(broker, queues=set(queues), worker_threads=n) for queues, n in _THREADS.items()]
+    by_queue = {queue: broker for queues in _THREADS for broker in [brokers.MemoryBroker()] for queue in queues}
+    hints = brokers.MemoryHints(by_queue, batch=current.batch, high_water=current.high_water)
+    for broker in set(by_queue.values()):
+        actors.declare(broker, hints)
+    workers = [
+        dramatiq.Worker(by_queue[queues[0]], queues=set(queues), worker_threads=threads)
+        for queues, threads in _THREADS.items()
+    ]
     for worker in workers:
         worker.start()
     ticking = scheduler.build(BackgroundScheduler, current, hints)

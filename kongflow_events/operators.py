@@ -116,7 +116,9 @@ def _includes(operand: Any) -> Test:
 
 def _not(operand: Any) -> Test:
     includes = _includes(operand)
-    return lambda value: not includes(value) if isinstance(value, list) else is_scalar(value) and not same(value, operand)
+    return lambda value: (
+        not includes(value) if isinstance(value, list) else is_scalar(value) and not same(value, operand)
+    )
 
 
 _PAIR: Final = 2
@@ -172,6 +174,4 @@ def _no_number_left(items: list[tuple[str, Any]]) -> bool:
         elif name == "$between":
             lows.append((operand[0], False))
             highs.append((operand[1], False))
-    return any(
-        low > high or (low == high and (above or below)) for low, above in lows for high, below in highs
-    )
+    return any(low > high or (low == high and (above or below)) for low, above in lows for high, below in highs)

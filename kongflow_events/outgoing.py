@@ -211,22 +211,20 @@ _resolving = ThreadPoolExecutor(8, thread_name_prefix="resolve")
 _call = threading.local()
 
 
-class _Watched:
+class _Plain(HTTPConnection):
     """A connection that its call's deadline can close."""
-
-    sock: Any
 
     def request(self, *arguments: Any, **options: Any) -> None:
         _call.connection = self
-        super().request(*arguments, **options)  # type: ignore[misc] - mixed into urllib3's connections, which have it
+        super().request(*arguments, **options)
 
 
-class _Plain(_Watched, HTTPConnection):
-    pass
+class _Encrypted(HTTPSConnection):
+    """The same, with TLS."""
 
-
-class _Encrypted(_Watched, HTTPSConnection):
-    pass
+    def request(self, *arguments: Any, **options: Any) -> None:
+        _call.connection = self
+        super().request(*arguments, **options)
 
 
 class _PlainPool(urllib3.HTTPConnectionPool):

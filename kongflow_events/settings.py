@@ -87,7 +87,7 @@ def _field(variable: str) -> str | None:
 
 
 def _explain(message: str, names: Mapping[str, str]) -> str:
-    """msgspec speaks of `$.port` and of unknown fields; a person at a shell wants the variable's name."""
+    """Msgspec speaks of `$.port` and of unknown fields; a person at a shell wants the variable's name."""
     if "unknown field" in message:
         field = message.rsplit("`", 2)[1]
         return f"{names[field]}: no such setting"

@@ -85,7 +85,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("postgres")
     for parent in (home, *home.parents[:2]):
         parent.chmod(0o755)
-    with EmbeddedPostgres(home / "data", bin=Path(POSTGRES_BIN) if POSTGRES_BIN else None, options=options) as postgres:
+    with EmbeddedPostgres(
+        home / "data", binaries=Path(POSTGRES_BIN) if POSTGRES_BIN else None, options=options
+    ) as postgres:
         yield postgres.url
 
 

@@ -6,7 +6,15 @@ from kongflow_events.broker.guarded import GuardedBroker, Redelivery
 from kongflow_events.broker.hints import HintBuffer, Publisher, RabbitmqHints
 from kongflow_events.broker.memory import MemoryBroker, MemoryHints
 
-__all__ = ["GuardedBroker", "HintBuffer", "MemoryBroker", "MemoryHints", "Publisher", "RabbitmqHints", "was_redelivered"]
+__all__ = [
+    "GuardedBroker",
+    "HintBuffer",
+    "MemoryBroker",
+    "MemoryHints",
+    "Publisher",
+    "RabbitmqHints",
+    "was_redelivered",
+]
 
 
 def was_redelivered() -> bool:

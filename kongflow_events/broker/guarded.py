@@ -37,7 +37,7 @@ def patient_url(url: str) -> str:
     return urlunsplit(parts._replace(query=urlencode({**_PATIENCE, **dict(parse_qsl(parts.query))})))
 
 
-class GuardedConsumer(_RabbitmqConsumer):  # type: ignore[misc] - dramatiq leaves its consumer untyped
+class GuardedConsumer(_RabbitmqConsumer):
     """A consumer that acknowledges only what it delivered, and rejects what is no message for its queue.
 
     Delivery tags start at 1 on each new channel: a message from before a reconnect carries a tag that means another
@@ -47,10 +47,10 @@ class GuardedConsumer(_RabbitmqConsumer):  # type: ignore[misc] - dramatiq leave
 
     def __next__(self) -> Any:
         """The next message, or None when there was none or it was rejected."""
-        message = super().__next__()
+        message = super().__next__()  # type: ignore[no-untyped-call]  # dramatiq leaves its consumer untyped
         if message is None:
             return None
-        message._owner = self
+        message.owner = self
         if _is_for(message, self.queue_name):
             return message
         log.error("rejected a message that is none of ours", queue=self.queue_name, message_id=str(message.message_id))
@@ -59,13 +59,13 @@ class GuardedConsumer(_RabbitmqConsumer):  # type: ignore[misc] - dramatiq leave
 
     def ack(self, message: Any) -> None:
         """Acknowledge a message of this consumer's own."""
-        if message._owner is self:
-            super().ack(message)
+        if message.owner is self:
+            super().ack(message)  # type: ignore[no-untyped-call]  # likewise
 
     def nack(self, message: Any) -> None:
         """Send a message of this consumer's own to the dead-letter queue."""
-        if message._owner is self:
-            super().nack(message)
+        if message.owner is self:
+            super().nack(message)  # type: ignore[no-untyped-call]  # likewise
 
 
 def _is_for(message: Any, queue: str) -> bool:

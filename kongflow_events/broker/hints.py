@@ -42,13 +42,19 @@ def message(queue_name: str, batch: HintBatch) -> dramatiq.Message[None]:
     return dramatiq.Message(queue_name, queue_name, (list(batch.ids),), kwargs, {})
 
 
+def batches(queue_name: str, ids: Sequence[str], most: int) -> list[HintBatch]:
+    """Ids as messages of up to `most`; a call to a URL may take seconds, so its message carries one id."""
+    size = 1 if queue_name == "post" else most
+    return [HintBatch(tuple(ids[start : start + size])) for start in range(0, len(ids), size)]
+
+
 class Publisher(Protocol):
     """Where hints go."""
 
     def depth(self, queue_name: str) -> int:
         """How many messages wait; raises Retryable when the broker cannot be asked."""
 
-    def publish(self, queue_name: str, batches: Sequence[HintBatch]) -> None:
+    def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
         """Hand one message for each batch over, confirmed; raises Retryable otherwise."""
 
     def rest(self) -> None:
@@ -75,10 +81,10 @@ class RabbitmqHints:
             depth: int = declared.method.message_count
             return depth
 
-    def publish(self, queue_name: str, batches: Sequence[HintBatch]) -> None:
+    def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
         """Hand over one message for each batch; returns when the broker has confirmed them all."""
         with self._translated():
-            for batch in batches:
+            for batch in messages:
                 self._open().basic_publish(
                     "",
                     queue_name,
@@ -180,9 +186,7 @@ class HintBuffer:
         return offered
 
     def _publish(self, publisher: Publisher, queue_name: str, ids: Sequence[str]) -> None:
-        # A call to a URL may take seconds: its message carries one id.
-        size = 1 if queue_name == "post" else self._batch
         room = max(0, self._high_water - publisher.depth(queue_name))
-        batches = [HintBatch(tuple(ids[start : start + size])) for start in range(0, len(ids), size)]
-        self.dropped += sum(len(batch.ids) for batch in batches[room:])
-        publisher.publish(queue_name, batches[:room])
+        messages = batches(queue_name, ids, self._batch)
+        self.dropped += sum(len(batch.ids) for batch in messages[room:])
+        publisher.publish(queue_name, messages[:room])

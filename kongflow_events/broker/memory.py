@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from queue import Queue
 from typing import Any, Final
 
 from dramatiq.brokers.stub import StubBroker
 
 from kongflow_events.broker.guarded import middleware
-from kongflow_events.broker.hints import message
+from kongflow_events.broker.hints import batches, message
 from kongflow_events.models import HintBatch
 
 # Rejected messages that are kept to be looked at.
@@ -26,29 +27,27 @@ class MemoryBroker(StubBroker):
 
 
 class MemoryHints:
-    """A publisher, and a worker's buffer too, for the broker in memory; for any thread."""
+    """A publisher, and a worker's buffer too, for queues in memory: each queue's broker by its name. For any thread."""
 
-    def __init__(self, broker: MemoryBroker, *, batch: int, high_water: int) -> None:
-        self._broker = broker
+    def __init__(self, brokers: Mapping[str, MemoryBroker], *, batch: int, high_water: int) -> None:
+        self._brokers = brokers
         self._batch = batch
         self._high_water = high_water
 
     def depth(self, queue_name: str) -> int:
         """How many messages wait in the queue."""
-        return self._broker.queues[queue_name].qsize()
+        queue: Queue[bytes] = self._brokers[queue_name].queues[queue_name]
+        return queue.qsize()
 
-    def publish(self, queue_name: str, batches: Sequence[HintBatch]) -> None:
+    def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
         """Hand over one message for each batch."""
-        for batch in batches:
-            self._broker.enqueue(message(queue_name, batch))
+        for batch in messages:
+            self._brokers[queue_name].enqueue(message(queue_name, batch))
 
     def offer(self, queue_name: str, ids: Sequence[str]) -> None:
         """Take ids whose rows are due; dropped above the mark."""
-        size = 1 if queue_name == "post" else self._batch
         if self.depth(queue_name) < self._high_water:
-            self.publish(
-                queue_name, [HintBatch(tuple(ids[start : start + size])) for start in range(0, len(ids), size)]
-            )
+            self.publish(queue_name, batches(queue_name, ids, self._batch))
 
     def rest(self) -> None:
         """Nothing has to be kept alive."""

@@ -23,7 +23,9 @@ def env() -> None:
 @env.command("create")
 @click.option("--organization", required=True, help="The organization's slug; made when it is new.")
 @click.option("--project", required=True, help="The project's slug; made when it is new.")
-@click.option("--type", "type_", type=click.Choice(_TYPES, case_sensitive=False), default="DEVELOPMENT", show_default=True)
+@click.option(
+    "--type", "type_", type=click.Choice(_TYPES, case_sensitive=False), default="DEVELOPMENT", show_default=True
+)
 @output.as_json
 def create(organization: str, project: str, type_: str, as_json: bool) -> None:
     """Make an environment, and show its two keys: this once, never again.
@@ -79,7 +81,14 @@ def list_keys(environment: str, as_json: bool) -> None:
     with database():
         found = keys.list_keys(environments.find_environment(environment))
     rows = [
-        [str(key.id), key.kind, key.prefix, "revoked" if key.revoked_at else "live", _time(key.created_at), _time(key.last_used_at)]
+        [
+            str(key.id),
+            key.kind,
+            key.prefix,
+            "revoked" if key.revoked_at else "live",
+            _time(key.created_at),
+            _time(key.last_used_at),
+        ]
         for key in found
     ]
     head = ["ID", "KIND", "PREFIX", "STATE", "CREATED", "LAST USED"]

@@ -151,7 +151,11 @@ def add_dispatcher(names: tuple[str, ...], as_json: bool, **given: Any) -> None:
 
 
 def _dispatchable(given: dict[str, Any]) -> dict[str, str]:
-    kinds = {"job_version": ("JOB_VERSION", "id"), "dynamic_trigger": ("DYNAMIC_TRIGGER", "id"), "url": ("EPHEMERAL", "url")}
+    kinds = {
+        "job_version": ("JOB_VERSION", "id"),
+        "dynamic_trigger": ("DYNAMIC_TRIGGER", "id"),
+        "url": ("EPHEMERAL", "url"),
+    }
     chosen = [(type_, key, given[option]) for option, (type_, key) in kinds.items() if given[option]]
     if len(chosen) != 1:
         raise click.UsageError("give one of --job-version, --dynamic-trigger and --url")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -28,7 +29,7 @@ def call(method: str, path: str, body: Any = None, **query: Any) -> Any:
     asked = {name: value for name, value in query.items() if value is not None}
     target = f"{url.rstrip('/')}{path}" + (f"?{urlencode(asked)}" if asked else "")
     try:
-        response = urllib3.request(
+        response = urllib3.PoolManager().request(
             method,
             target,
             body=None if body is None else json.dumps(body).encode(),
@@ -49,7 +50,7 @@ def segment(text: str) -> str:
 def json_value(text: str, option: str) -> Any:
     """A JSON option's value, `-` reads it from standard input; a usage error shows where it breaks."""
     if text == "-":
-        text = click.get_text_stream("stdin").read()
+        text = sys.stdin.read()
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -63,9 +64,9 @@ def _read(response: urllib3.BaseHTTPResponse, url: str) -> Any:
         answer = json.loads(response.data)
     except ValueError:
         output.fail(f"{url} answered {response.status} and no JSON; is it KongFlow Events?", output.UNREACHABLE)
-    if response.status == 200:  # noqa: PLR2004 - the API's only success
-        return answer
-    output.fail(f"{answer.get('error', answer)} ({response.status})", _code(response.status))
+    if response.status != 200:  # noqa: PLR2004 - the API's only success
+        output.fail(f"{answer.get('error', answer)} ({response.status})", _code(response.status))
+    return answer
 
 
 def _code(status: int) -> int:

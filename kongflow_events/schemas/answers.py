@@ -23,7 +23,7 @@ class Answer(msgspec.Struct, frozen=True, rename="camel"):
     """What an answer looks like; keys in camel case, in the order of the fields."""
 
 
-class EventLog(Answer):
+class EventLog(Answer, frozen=True):
     """An event as its sender sees it: upstream's ApiEventLog. `id` is the sender's."""
 
     id: str
@@ -36,7 +36,7 @@ class EventLog(Answer):
     cancelled_at: str | None
 
 
-class EventRun(Answer):
+class EventRun(Answer, frozen=True):
     """A run, as an event names it."""
 
     id: uuid.UUID
@@ -45,7 +45,7 @@ class EventRun(Answer):
     completed_at: str | None
 
 
-class Event(Answer):
+class Event(Answer, frozen=True):
     """An event and its runs: upstream's GetEvent."""
 
     id: str
@@ -55,7 +55,7 @@ class Event(Answer):
     runs: list[EventRun]
 
 
-class JobRun(Answer):
+class JobRun(Answer, frozen=True):
     """A run in the list of its job."""
 
     id: uuid.UUID
@@ -65,7 +65,7 @@ class JobRun(Answer):
     completed_at: str | None
 
 
-class Run(Answer):
+class Run(Answer, frozen=True):
     """A run by itself: upstream's GetRun. Tasks and statuses come with executing runs."""
 
     id: uuid.UUID
@@ -78,7 +78,7 @@ class Run(Answer):
     statuses: list[Any] = []
 
 
-class Dispatcher(Answer):
+class Dispatcher(Answer, frozen=True):
     """A dispatcher."""
 
     id: uuid.UUID
@@ -98,7 +98,7 @@ class Dispatcher(Answer):
     warnings: list[str] = []
 
 
-class Job(Answer):
+class Job(Answer, frozen=True):
     """What registering a job came to."""
 
     id: str
@@ -110,7 +110,7 @@ class Job(Answer):
     warnings: list[str] = []
 
 
-class DynamicTrigger(Answer):
+class DynamicTrigger(Answer, frozen=True):
     """A dynamic trigger: `id` is the caller's, `triggerId` what a dispatchable names."""
 
     id: str
@@ -118,7 +118,7 @@ class DynamicTrigger(Answer):
     jobs: list[str]
 
 
-class ListOf(Answer):
+class ListOf(Answer, frozen=True):
     """One page of a list, newest first; `nextCursor` is null at its end."""
 
     data: list[Any]
@@ -146,9 +146,7 @@ def event(record: models.EventRecord, runs: Iterable[models.JobRun], version: in
         name=record.name,
         created_at=iso(record.created_at),
         updated_at=iso(record.updated_at),
-        runs=[
-            EventRun(run.id, status(run, version), date(run.started_at), date(run.completed_at)) for run in runs
-        ],
+        runs=[EventRun(run.id, status(run, version), date(run.started_at), date(run.completed_at)) for run in runs],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -37,29 +38,16 @@ _NUL = "Text must not contain the NUL character"
 
 
 def _depth(body: bytes) -> int:
-    """How deep objects and arrays nest in `body`, brackets inside strings left out."""
+    """How deep objects and arrays nest in `body`; brackets inside strings do not count."""
     deepest = depth = 0
-    in_string = escaped = False
-    for byte in body:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == _BACKSLASH:
-                escaped = True
-            elif byte == _QUOTE:
-                in_string = False
-        elif byte == _QUOTE:
-            in_string = True
-        elif byte in _OPENING:
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in _CLOSING:
-            depth -= 1
+    for bracket in _BRACKET.findall(_STRING.sub(b"", body)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
     return deepest
 
 
-_QUOTE, _BACKSLASH = b'"\\'
-_OPENING, _CLOSING = b"[{", b"]}"
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
 
 
 def _nul_paths(value: Any, path: str) -> Iterator[str]:
@@ -74,4 +62,3 @@ def _nul_paths(value: Any, path: str) -> Iterator[str]:
             if "\0" in key:
                 yield path
             yield from _nul_paths(item, paths.join(path, key))
-

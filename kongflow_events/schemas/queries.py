@@ -27,14 +27,14 @@ class Query:
         """The parameter as it is."""
         value = self._parameters.get(name)
         if value is not None and "\0" in value:
-            return self._refuse("invalid_string", name, "Text must not contain the NUL character")
+            self._refuse("invalid_string", name, "Text must not contain the NUL character")
         return value
 
     def choice(self, name: str, choices: Sequence[str]) -> str | None:
         """One of `choices`."""
         value = self._parameters.get(name)
         if value is not None and value not in choices:
-            return self._refuse("invalid_enum_value", name, f"Expected one of {', '.join(choices)}")
+            self._refuse("invalid_enum_value", name, f"Expected one of {', '.join(choices)}")
         return value
 
     def flag(self, name: str) -> bool | None:
@@ -50,7 +50,8 @@ class Query:
         try:
             return dates.parse(int(value) if value.isascii() and value.isdigit() else value)
         except ValueError:
-            return self._refuse("invalid_date", name, "Invalid date")
+            self._refuse("invalid_date", name, "Invalid date")
+            return None
 
     def limit(self, name: str = "limit", usual: int = USUAL, most: int = MOST) -> int:
         """How many rows a page may hold."""
@@ -68,7 +69,8 @@ class Query:
         try:
             return decode_cursor(value)
         except ValueError:
-            return self._refuse("invalid_string", name, "Invalid cursor")
+            self._refuse("invalid_string", name, "Invalid cursor")
+            return None
 
     def check(self) -> None:
         """Raises Invalid when any parameter that was read is wrong."""

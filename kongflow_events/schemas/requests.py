@@ -56,7 +56,7 @@ class SendOptions(msgspec.Struct, frozen=True, kw_only=True):
     account_id: str | None = None
 
 
-class EventBody(Wire):
+class EventBody(Wire, frozen=True):
     """An event on the wire."""
 
     name: str
@@ -80,7 +80,7 @@ class EventBody(Wire):
         )
 
 
-class OptionsBody(Wire):
+class OptionsBody(Wire, frozen=True):
     """Options on the wire."""
 
     deliver_at: Instant | None = None
@@ -96,21 +96,21 @@ class OptionsBody(Wire):
         )
 
 
-class SendBody(Wire):
+class SendBody(Wire, frozen=True):
     """The body of `POST /api/v1/events`."""
 
     event: EventBody
     options: OptionsBody = OptionsBody()
 
 
-class BulkBody(Wire):
+class BulkBody(Wire, frozen=True):
     """The body of `POST /api/v1/events/bulk`; the options are for every event."""
 
     events: list[EventBody]
     options: OptionsBody = OptionsBody()
 
 
-class EphemeralBody(Wire):
+class EphemeralBody(Wire, frozen=True):
     """The body of `POST /api/v1/event-dispatchers/ephemeral`."""
 
     url: str
@@ -122,7 +122,7 @@ class EphemeralBody(Wire):
     timeout_in_seconds: Annotated[int, Meta(ge=10, le=31_536_000)] = 3600
 
 
-class DispatchableBody(Wire):
+class DispatchableBody(Wire, frozen=True):
     """What a dispatcher sets off: a job version or a dynamic trigger by `id`, or a URL."""
 
     type: Literal["JOB_VERSION", "DYNAMIC_TRIGGER", "EPHEMERAL"]
@@ -133,7 +133,7 @@ class DispatchableBody(Wire):
 Names = Annotated[list[str], Meta(min_length=1)]
 
 
-class DispatcherBody(Wire):
+class DispatcherBody(Wire, frozen=True):
     """The body of `POST /api/v1/event-dispatchers`. `dispatchableId` tells several rules for one target apart."""
 
     event: str | Names
@@ -148,7 +148,7 @@ class DispatcherBody(Wire):
     timeout_in_seconds: Annotated[int, Meta(ge=10, le=31_536_000)] = 3600
 
 
-class DispatcherChange(Wire):
+class DispatcherChange(Wire, frozen=True):
     """The body of `PATCH /api/v1/event-dispatchers/{id}`: what is absent stays, a null filter is taken away."""
 
     event: str | Names | UnsetType = UNSET
@@ -159,7 +159,7 @@ class DispatcherChange(Wire):
     manual: bool | UnsetType = UNSET
 
 
-class TriggerBody(Wire):
+class TriggerBody(Wire, frozen=True):
     """What starts a job."""
 
     event: str | Names
@@ -168,7 +168,7 @@ class TriggerBody(Wire):
     context_filter: Filter | UnsetType = UNSET
 
 
-class JobBody(Wire):
+class JobBody(Wire, frozen=True):
     """The body of `POST /api/v1/jobs`."""
 
     id: Text
@@ -177,7 +177,7 @@ class JobBody(Wire):
     trigger: TriggerBody
 
 
-class DynamicTriggerBody(Wire):
+class DynamicTriggerBody(Wire, frozen=True):
     """The body of `PUT /api/v1/dynamic-triggers/{id}`: the ids of its jobs."""
 
     jobs: list[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -46,24 +46,7 @@ def _issues(value: Any, shape: inspect.Type, path: str) -> list[errors.Issue]:
 
 def _walk(value: Any, shape: inspect.Type, path: str) -> Iterator[errors.Issue]:
     """Every breach of `shape` in `value`, in the order of its fields, in zod's codes and words."""
-    match shape:
-        case inspect.RawType() | inspect.AnyType():
-            return
-        case inspect.StructType():
-            yield from _walk_struct(value, shape, path)
-        case inspect.UnionType():
-            yield from _walk_union(value, shape, path)
-        case inspect.CustomType():
-            yield from _walk_date(value, path)
-        case inspect.LiteralType():
-            if value not in shape.values:
-                yield errors.Issue("invalid_union", path, "Invalid input")
-        case inspect.IntType():
-            yield from _walk_integer(value, shape, path)
-        case inspect.ListType():
-            yield from _walk_list(value, shape, path)
-        case _:
-            yield from _walk_plain(value, shape, path)
+    return _WALKERS[type(shape)](value, shape, path)
 
 
 def _walk_struct(value: Any, shape: inspect.StructType, path: str) -> Iterator[errors.Issue]:
@@ -88,7 +71,7 @@ def _walk_union(value: Any, shape: inspect.UnionType, path: str) -> Iterator[err
         yield errors.Issue("invalid_union", path, "Invalid input")
 
 
-def _walk_date(value: Any, path: str) -> Iterator[errors.Issue]:
+def _walk_date(value: Any, _: inspect.CustomType, path: str) -> Iterator[errors.Issue]:
     try:
         dates.parse(value)
     except ValueError:
@@ -116,23 +99,29 @@ def _walk_list(value: Any, shape: inspect.ListType, path: str) -> Iterator[error
         yield from _walk(item, shape.item_type, f"{path}[{index}]")
 
 
-_PLAIN: Sequence[tuple[type[inspect.Type], type, str]] = (
-    (inspect.StrType, str, "string"),
-    (inspect.BoolType, bool, "boolean"),
-    (inspect.DictType, dict, "object"),
-)
+def _walk_literal(value: Any, shape: inspect.LiteralType, path: str) -> Iterator[errors.Issue]:
+    if value not in shape.values:
+        yield errors.Issue("invalid_union", path, "Invalid input")
 
 
-def _walk_plain(value: Any, shape: inspect.Type, path: str) -> Iterator[errors.Issue]:
-    for kind, python, name in _PLAIN:
-        if isinstance(shape, kind):
-            if not isinstance(value, python):
-                yield _wrong_type(name, value, path)
-            elif isinstance(shape, inspect.StrType):
-                yield from _walk_text(value, shape, path)
+def _walk_boolean(value: Any, _: inspect.BoolType, path: str) -> Iterator[errors.Issue]:
+    if not isinstance(value, bool):
+        yield _wrong_type("boolean", value, path)
 
 
-def _walk_text(value: str, shape: inspect.StrType, path: str) -> Iterator[errors.Issue]:
+def _walk_object(value: Any, _: inspect.DictType, path: str) -> Iterator[errors.Issue]:
+    if not isinstance(value, dict):
+        yield _wrong_type("object", value, path)
+
+
+def _accept(_value: Any, _shape: inspect.Type, _path: str) -> Iterator[errors.Issue]:
+    return iter(())
+
+
+def _walk_text(value: Any, shape: inspect.StrType, path: str) -> Iterator[errors.Issue]:
+    if not isinstance(value, str):
+        yield _wrong_type("string", value, path)
+        return
     if shape.min_length is not None and len(value) < shape.min_length:
         yield errors.Issue("too_small", path, f"String must contain at least {shape.min_length} character(s)")
     if shape.pattern is not None and not re.search(shape.pattern, value):
@@ -142,3 +131,17 @@ def _walk_text(value: str, shape: inspect.StrType, path: str) -> Iterator[errors
 def _wrong_type(expected: str, value: Any, path: str) -> errors.Issue:
     return errors.Issue("invalid_type", path, f"Expected {expected}, received {paths.type_name(value)}")
 
+
+_WALKERS: dict[type[inspect.Type], Callable[[Any, Any, str], Iterator[errors.Issue]]] = {
+    inspect.AnyType: _accept,
+    inspect.BoolType: _walk_boolean,
+    inspect.CustomType: _walk_date,
+    inspect.DictType: _walk_object,
+    inspect.IntType: _walk_integer,
+    inspect.ListType: _walk_list,
+    inspect.LiteralType: _walk_literal,
+    inspect.RawType: _accept,
+    inspect.StrType: _walk_text,
+    inspect.StructType: _walk_struct,
+    inspect.UnionType: _walk_union,
+}

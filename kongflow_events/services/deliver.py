@@ -10,6 +10,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -73,7 +74,7 @@ def _deliver_one_by_one(ids: Collection[uuid.UUID]) -> Hints:
             hints[kind] += subjects
 
     for record_id in ids:
-        alone.carry_out("deliver", record_id, lambda token, record_id=record_id: work(record_id, token))
+        alone.carry_out("deliver", record_id, partial(work, record_id))
     return hints
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from kongflow_events import addresses, errors, filters, models, outgoing, schemas, settings
+from kongflow_events import errors, filters, models, outgoing, schemas, settings
 from kongflow_events.store import db, dispatchers, jobs
 
 

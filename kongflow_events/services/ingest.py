@@ -40,7 +40,9 @@ def ingest_send_events(
     return db.retrying_deadlocks(lambda: _store_all(environment, sent, when))
 
 
-def _store_all(environment: models.Environment, sent: Sequence[events.Sent], when: events.When) -> list[models.EventRecord]:
+def _store_all(
+    environment: models.Environment, sent: Sequence[events.Sent], when: events.When
+) -> list[models.EventRecord]:
     latest: dict[str, models.EventRecord] = {}
     with db.atomic():
         for round_ in _rounds(sent):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 import structlog
 
@@ -43,7 +44,7 @@ def _invoke_together(ids: Collection[uuid.UUID]) -> None:
 
 def _invoke_one_by_one(ids: Collection[uuid.UUID]) -> None:
     for invocation_id in ids:
-        alone.carry_out("invoke", invocation_id, lambda token, one=invocation_id: _invoke([one], token))
+        alone.carry_out("invoke", invocation_id, partial(_invoke, [invocation_id]))
 
 
 def _invoke(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> None:
@@ -74,9 +75,7 @@ def _starts_of(taken: Sequence[invocations.Taken]) -> Mapping[str, list[invocati
     return by_target
 
 
-def _end(
-    one: invocations.Taken, started: Mapping[str, list[invocations.Start]], *, counted: bool
-) -> invocations.Ended:
+def _end(one: invocations.Taken, started: Mapping[str, list[invocations.Start]], *, counted: bool) -> invocations.Ended:
     """How `one` ends. `counted` says that this attempt stands in its number already."""
     status, reason = _outcome(one, one.target in started)
     return invocations.Ended(one.id, status, reason, one.attempts + (not counted))
@@ -92,4 +91,3 @@ def _outcome(one: invocations.Taken, exists: bool) -> tuple[str, str | None]:
     if not exists:
         return "DEAD", f"its {one.type} {one.target} does not exist"
     return "SUCCEEDED", None
-

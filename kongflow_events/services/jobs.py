@@ -12,12 +12,13 @@ from kongflow_events.store import db, dispatchers, jobs
 
 
 def register_job(environment: models.Environment, body: schemas.JobBody) -> schemas.Job:
-    """Register a version of a job. `latest`, and with it the dispatcher, goes to the highest version by semantic
-    versioning: an older one registered later changes neither, the same one again is taken as corrected.
+    """Register a version of a job; raises Invalid for a filter.
 
-    Raises Invalid for a filter.
+    `latest`, and with it the dispatcher, goes to the highest version by semantic versioning: an older one registered
+    later changes neither, the same one again is taken as corrected.
     """
     payload, context, warnings = _filters(body.trigger)
+    dispatcher_id: uuid.UUID | None
     with db.atomic():
         job_id = jobs.put_job(environment, body.id, body.name)
         specification = msgspec.json.encode(body.trigger).decode()

@@ -7,7 +7,6 @@ row's pause is over. No depth, no hints: while a queue cannot be asked how full 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -29,17 +28,16 @@ _FULL_SCAN = 10.0
 # A broker that failed is left alone this long, so that a dead one is not dialled a hundred times a second.
 _REST = 0.5
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_LANE = uuid.UUID(int=0)
 
 
 class Hints(Protocol):
     """The broker as the relay needs it; both verbs raise Retryable when it cannot be reached."""
 
-    def depth(self, queue: str) -> int:
-        """How many messages wait in `queue`."""
+    def depth(self, queue_name: str) -> int:
+        """How many messages wait in the queue."""
 
-    def publish(self, queue: str, batches: Sequence[HintBatch]) -> None:
-        """Hand one message for each batch to `queue`, confirmed."""
+    def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
+        """Hand one message for each batch over, confirmed."""
 
 
 class _Order:
@@ -50,7 +48,7 @@ class _Order:
         self.since = _EVER
         # Whether the last pass left rows for want of room: then lanes take turns, so that none stands before the others.
         self.behind = False
-        self.after = _FIRST_LANE
+        self.after = outbox.FIRST_LANE
 
 
 class Relay:
@@ -115,8 +113,10 @@ class Relay:
             order.behind = len(rows) == limit
             return rows
         visited = outbox.hint_lanes(kind, order.since, order.after, self._batch, limit)
+        # Nothing is left once a whole round, from the first lane to the last, has found nothing.
+        whole = order.after == visited.after == outbox.FIRST_LANE
+        order.behind = bool(visited.rows) or not whole
         order.after = visited.after
-        order.behind = bool(visited.rows) or order.after != _FIRST_LANE
         return visited.rows
 
     def _publish(self, kind: models.Kind, rows: Sequence[outbox.Hinted], size: int) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
-import peewee
 
 from kongflow_events import models
 from kongflow_events.store import db
@@ -21,6 +21,8 @@ SELECT keys.id AS key_id, keys.kind, environments.id, environments.organization_
   JOIN organizations ON organizations.id = environments.organization_id AND organizations.deleted_at IS NULL
  WHERE keys.sha256 = %s AND keys.revoked_at IS NULL AND (keys.expires_at IS NULL OR keys.expires_at > now())
 """
+
+Table = TypeVar("Table", bound=models.Table)
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -119,6 +121,7 @@ def find(organization: str, project: str, slug: str) -> models.Environment | Non
     return models.Environment(**found[0]) if found else None
 
 
-def _find_or_make(table: type[peewee.Model], place: dict[str, str], rest: dict[str, object]) -> peewee.Model:
+def _find_or_make(table: type[Table], place: dict[str, str], rest: dict[str, object]) -> Table:
     table.insert(**place, **rest, id=models.new_id()).on_conflict_ignore().execute()
-    return table.get(**place)
+    found: Table = table.get(**place)
+    return found

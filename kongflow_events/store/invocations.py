@@ -176,9 +176,7 @@ def bury(invocation_id: uuid.UUID, token: uuid.UUID, error: str) -> None:
 
 def note_attempt(invocation_id: uuid.UUID, number: int, outcome: str, error: str, seconds: float) -> None:
     """Write an attempt that failed without having gone over HTTP; `seconds` is how long it took."""
-    db.run(
-        _NOTE, {"id": invocation_id, "number": number, "outcome": outcome, "error": error, "seconds": seconds}
-    )
+    db.run(_NOTE, {"id": invocation_id, "number": number, "outcome": outcome, "error": error, "seconds": seconds})
 
 
 def find_or_make(dispatcher_id: uuid.UUID, event_record_id: uuid.UUID) -> tuple[uuid.UUID, models.Kind] | None:

@@ -90,7 +90,9 @@ def find(environment: models.Environment, slug: str) -> models.Job | None:
 
 def ids_of(environment: models.Environment, slugs: Sequence[str]) -> Mapping[str, uuid.UUID]:
     """The ids of the project's jobs of these slugs; unknown ones are missing."""
-    found = db.rows("SELECT slug, id FROM jobs WHERE project_id = %s AND slug = ANY(%s)", (environment.project_id, list(slugs)))
+    found = db.rows(
+        "SELECT slug, id FROM jobs WHERE project_id = %s AND slug = ANY(%s)", (environment.project_id, list(slugs))
+    )
     return {row["slug"]: row["id"] for row in found}
 
 

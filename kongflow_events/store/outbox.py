@@ -19,7 +19,8 @@ from kongflow_events.store import db
 SUSPECT_HINTS = 6
 # Lanes that one round-robin pass looks at; the next pass goes on behind them.
 _LANES = 100
-_FIRST_LANE = uuid.UUID(int=0)
+# Before all others: where a round begins.
+FIRST_LANE = uuid.UUID(int=0)
 
 _FREE = "hint_at <= now() AND hint_at >= %(since)s AND (lease_until IS NULL OR lease_until < now())"
 
@@ -85,7 +86,7 @@ class Hinted(msgspec.Struct, frozen=True):
 
 
 class Lanes(msgspec.Struct, frozen=True):
-    """One round-robin pass: its rows, and the lane to go on after (the first of all when it came round)."""
+    """One round-robin pass: its rows, and the lane to go on after (FIRST_LANE when it came round)."""
 
     rows: list[Hinted]
     after: uuid.UUID
@@ -105,9 +106,13 @@ def hint_oldest(kind: models.Kind, since: datetime, limit: int) -> list[Hinted]:
 def hint_lanes(kind: models.Kind, since: datetime, after: uuid.UUID, bite: int, limit: int) -> Lanes:
     """The same, but up to `bite` rows of each lane in turn, starting behind the lane `after`."""
     found = db.rows(_HINT_LANES, {"kind": kind, "since": since, "after": after, "bite": bite, "limit": limit})
-    all_visited = found[0]["lanes"] < _LANES
-    hinted = [_hinted(row) for row in found if row["subject_id"]]
-    return Lanes(hinted, _FIRST_LANE if all_visited else found[0]["last_lane"])
+    hinted = [row for row in found if row["subject_id"]]
+    if len(hinted) == limit:
+        # Lanes behind the last bite were not reached: the next pass begins with them.
+        after = max(row["lane"] for row in hinted)
+    else:
+        after = found[0]["last_lane"] if found[0]["lanes"] == _LANES else FIRST_LANE
+    return Lanes([_hinted(row) for row in hinted], after)
 
 
 def unhint(ids: Collection[uuid.UUID]) -> None:
@@ -156,5 +161,3 @@ def bury_delivery(subject_id: uuid.UUID, token: uuid.UUID, error: str) -> None:
 
 def _hinted(row: db.Row) -> Hinted:
     return Hinted(row["subject_id"], row["hints"], row["hint_at"])
-
-

@@ -52,5 +52,3 @@ def schema_sql() -> str:
     package = Path(str(resources.files("kongflow_events")))
     inside, beside = package / "schema.sql", package.parent / "schema.sql"
     return (inside if inside.exists() else beside).read_text(encoding="utf-8")
-
-

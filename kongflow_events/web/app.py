@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import falcon
 
 from kongflow_events import settings
@@ -9,9 +11,9 @@ from kongflow_events.web import dispatchers, events, failures, health, jobs, mid
 from kongflow_events.web.requests import Door
 
 
-def create_app(current: settings.Settings) -> falcon.App:
+def create_app(current: settings.Settings) -> falcon.App[Any, Any]:
     """The WSGI application. The store has to be connected before its first request."""
-    app: falcon.App = falcon.App(middleware=[middleware.RequestId(), middleware.Cors()])
+    app: falcon.App[Any, Any] = falcon.App(middleware=[middleware.RequestId(), middleware.Cors()])
     app.router_options.converters["text"] = middleware.Text
     app.set_error_serializer(failures.serialize)
     failures.handle_all(app)

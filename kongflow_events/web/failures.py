@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 _RETRY_AFTER: Final = "1"
 
 
-def handle_all(app: falcon.App) -> None:
+def handle_all(app: falcon.App[Any, Any]) -> None:
     """Teach `app` what each kind of error means over HTTP."""
     # Falcon asks the most specific class first.
     app.add_error_handler(Exception, _unforeseen)

@@ -36,7 +36,7 @@ class Cors:
     """Any page may read the routes that take a public key, and only those (upstream's answers, header for header)."""
 
     def process_resource(
-        self, request: falcon.Request, response: falcon.Response, resource: Any, params: dict[str, Any]
+        self, request: falcon.Request, response: falcon.Response, resource: Any, _params: dict[str, Any]
     ) -> None:
         """Answer OPTIONS before any key is asked for; name the origin in every other answer."""
         if not getattr(resource, "cors", False):

@@ -95,8 +95,14 @@ def test_every_name_of_a_dispatcher_is_listened_to(alice: models.Environment, jo
 
 @pytest.mark.parametrize(
     "columns",
-    [{"source": "github.com"}, {"enabled": False}, {"manual": True}, {"payload_filter": {"n": [2]}}]
-    + [{"context_filter": {"n": [2]}}, {"payload_filter": {"n": [{"$gt": 1}]}, "context_filter": {}}],
+    [
+        {"source": "github.com"},
+        {"enabled": False},
+        {"manual": True},
+        {"payload_filter": {"n": [2]}},
+        {"context_filter": {"n": [2]}},
+        {"payload_filter": {"n": [{"$gt": 1}]}, "context_filter": {}},
+    ],
 )
 def test_who_asks_for_something_else_gets_nothing(
     alice: models.Environment, job: models.JobVersion, columns: dict[str, Any]
@@ -323,9 +329,7 @@ class TestFailure:
         assert (row.last_error, row.died_at is not None) == (retries.WORKER_LOST, True)
         assert invocations() == []
 
-    def test_a_row_leased_to_somebody_is_left_to_them(
-        self, alice: models.Environment, job: models.JobVersion
-    ) -> None:
+    def test_a_row_leased_to_somebody_is_left_to_them(self, alice: models.Environment, job: models.JobVersion) -> None:
         factory.dispatcher(alice, to=factory.to_job(job))
         event = send(alice)
         with db.unit():
@@ -338,9 +342,7 @@ class TestFailure:
         assert outbox()[0].attempts == 0
 
 
-def test_the_look_up_reads_only_those_who_listen_to_the_name(
-    alice: models.Environment, job: models.JobVersion
-) -> None:
+def test_the_look_up_reads_only_those_who_listen_to_the_name(alice: models.Environment, job: models.JobVersion) -> None:
     """10,000 dispatchers here, 10 of which listen to the name, beside 1,000 environments that use the same names."""
     with db.unit():
         for listening, environments in (("quiet", 1), ("order.paid", 1000)):
@@ -385,7 +387,9 @@ def rows_read(node: dict[str, Any]) -> dict[str, int]:
     """Rows that each table's scans read, those filtered away included, from one node of a plan down."""
     read: dict[str, int] = {}
     if "Relation Name" in node:
-        rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+        rows = (
+            node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+        )
         read[node["Relation Name"]] = round(rows * node["Actual Loops"])
     for below in node.get("Plans", []):
         for table, rows in rows_read(below).items():

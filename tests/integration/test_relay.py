@@ -24,15 +24,15 @@ class Queues:
         self.away = False
         self.refuses = False
 
-    def depth(self, queue: str) -> int:
+    def depth(self, queue_name: str) -> int:
         if self.away:
             raise errors.Retryable("no broker")
-        return len(self.messages[queue])
+        return len(self.messages[queue_name])
 
-    def publish(self, queue: str, batches: Sequence[HintBatch]) -> None:
+    def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
         if self.refuses:
             raise errors.Retryable("not confirmed")
-        self.messages[queue] += batches
+        self.messages[queue_name] += messages
 
     def taken(self, queue: str) -> list[str]:
         ids = [one for batch in self.messages[queue] for one in batch.ids]
@@ -65,12 +65,6 @@ def rows() -> list[models.Outbox]:
         return list(models.Outbox.select().order_by(models.Outbox.hint_at))
 
 
-def age(seconds: int) -> None:
-    """Let this much time pass for every row."""
-    with db.unit():
-        db.run("UPDATE outbox SET due_at = due_at - %s * interval '1 s', hint_at = hint_at - %s * interval '1 s'", (seconds, seconds))
-
-
 def test_what_is_due_is_hinted_in_messages_of_many_ids(relay: Relay, queues: Queues) -> None:
     owe(25)
 
@@ -92,11 +86,16 @@ def test_a_hint_is_not_repeated_before_its_pause_is_over_and_each_pause_is_twice
     owe(1)
     assert [relay.tick(), relay.tick()] == [1, 0]
 
-    for pause in (1, 2, 4, 8, 16, 32, 60, 60):
-        age(pause - 1)
-        assert relay.tick() == 0
-        age(2)
+    pauses = []
+    for _ in range(8):
+        with db.unit():
+            [row] = db.rows("SELECT round(extract(epoch FROM hint_at - now())) AS pause FROM outbox")
+            pauses.append(int(row["pause"]))
+            db.run("UPDATE outbox SET hint_at = now()")
+        queues.taken("deliver")
         assert relay.tick() == 1
+
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
 def test_a_row_with_six_hints_travels_alone(relay: Relay, queues: Queues) -> None:
@@ -150,11 +149,11 @@ def test_lanes_take_turns_once_not_everything_fits(relay: Relay, queues: Queues)
 def test_everything_is_hinted_in_the_end_whatever_the_number_of_lanes(relay: Relay, queues: Queues) -> None:
     for number in range(150):
         owe(3, lane=uuid.UUID(int=number + 1))
-    hinted: list[str] = []
+    hinted: set[str] = set()
     while len(hinted) < 450 and relay.tick():
-        hinted += queues.taken("deliver")
+        hinted |= set(queues.taken("deliver"))
 
-    assert sorted(hinted) == sorted(str(row.subject_id) for row in rows())
+    assert hinted == {str(row.subject_id) for row in rows()}
 
 
 def test_nothing_moves_while_the_broker_cannot_be_asked(relay: Relay, queues: Queues) -> None:

@@ -7,10 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from kongflow_events import collation, filters
+from kongflow_events import filters
 
 VECTORS = (Path(__file__).parent.parent / "data" / "filter-vectors.jsonl").read_bytes().splitlines()
 
