@@ -59,7 +59,7 @@ def split(url: str) -> SplitResult:
         port = parts.port
     except ValueError as error:
         raise _wrong(f"is no URL: {error}") from None
-    if parts.scheme not in _SCHEMES or not parts.hostname:
+    if parts.scheme not in _SCHEMES or not parts.hostname or "%" in parts.hostname:
         raise _wrong("must be an absolute http or https URL")
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise _wrong("must not carry a user, a password or a fragment")

@@ -1,0 +1,29 @@
+# Everything a newcomer needs: `make dev` runs the service, `make test` checks it.
+SHELL := /bin/bash
+BIN := .venv/bin
+
+.PHONY: dev test check lint clean
+
+dev: .venv/installed
+	$(BIN)/kongflow-events dev
+
+test: .venv/installed
+	@.ci/services rabbitmq
+	@.ci/timed "make test" .ci/test
+
+check: .venv/installed
+	@.ci/services rabbitmq postgresql
+	@.ci/timed "make check" .ci/check
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv .cache build dist
+
+.venv/installed: pyproject.toml
+	@.ci/install
+	@touch $@
