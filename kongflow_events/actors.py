@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import dramatiq
+import dramatiq.worker
 import structlog
 
 from kongflow_events import broker as brokers
@@ -23,6 +24,8 @@ log = structlog.get_logger(__name__)
 # A little over what threads take, for the sake of a worker that hands one over while another is at work.
 _SPARE_CONNECTIONS = 2
 
+# Seconds after which a consumer that lost its broker tries again; dramatiq's own three would show in every recovery.
+_RECONNECT = 1.0
 # Seconds that a stopping worker gives its last hints; the relay repeats what does not make it.
 _LAST_HINTS = 2.0
 
@@ -46,6 +49,7 @@ def boot() -> None:
     )
     broker.add_middleware(_Closing(hints))
     declare(broker, hints)
+    dramatiq.worker.CONSUMER_RESTART_DELAY_SECS = _RECONNECT
     dramatiq.set_broker(broker)
 
 

@@ -69,7 +69,8 @@ class EmbeddedPostgres:
     def url(self) -> str:
         """Where clients connect, password included."""
         password = quote((self._data.parent / f"{self._data.name}.password").read_text(encoding="ascii"))
-        return f"postgresql://{USER}:{password}@/{DATABASE}?host={self._sockets}"
+        port = f"&port={self._port}" if self._port else ""
+        return f"postgresql://{USER}:{password}@/{DATABASE}?host={self._sockets}{port}"
 
     @property
     def alive(self) -> bool:

@@ -1,0 +1,167 @@
+"""`kongflow-events dev`: one command to a running service, and what is left when it is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kongflow_events import embedded
+from tests.processes import Http, alive, query, running
+from tests.servers import eventually, free_port
+
+ORDER = {"name": "order.paid", "payload": {"amount": 42}}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder for data that the server's account can reach."""
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        if parent.owner() == tmp_path.owner():
+            parent.chmod(0o755)
+    return tmp_path / "data"
+
+
+@contextmanager
+def dev(home: Path, port: int) -> Iterator[tuple[Http, int]]:
+    """A running `dev`: the API with its own key, and the supervisor's process id."""
+    home.parent.mkdir(exist_ok=True)
+    command = f"kongflow-events dev --data {home} --port {port}"
+    with running([command], {}, home.parent / "dev.log") as [process]:
+        eventually(lambda: (home / "dev.env").exists() and "KONGFLOW_KEY" in (home / "dev.env").read_text(), 40)
+        variables = dict(line.split("=", 1) for line in (home / "dev.env").read_text().splitlines())
+        http = Http(variables["KONGFLOW_URL"], variables["KONGFLOW_KEY"])
+        http.wait()
+        yield http, process.pid
+
+
+def register(http: Http, *slugs: str) -> None:
+    for slug in slugs:
+        body = {"id": slug, "name": slug, "version": "1.0.0", "trigger": {"event": "order.paid"}}
+        http("POST", "/api/v1/jobs", body)
+
+
+def runs(http: Http, event_id: str) -> int:
+    return len(http("GET", f"/api/v2/events/{event_id}")["runs"])
+
+
+def test_the_example_of_the_readme_works_and_a_second_start_finds_everything(home: Path) -> None:
+    port = free_port()
+    with dev(home, port) as (http, _):
+        register(http, "ship")
+        http("POST", "/api/v1/events", {"event": {"id": "1", **ORDER}})
+        eventually(lambda: runs(http, "1") == 1)
+        first = (home / "dev.env").read_text()
+        assert oct((home / "dev.env").stat().st_mode)[-3:] == "600"
+    eventually(lambda: not alive(str(home)), what="nothing is left running")
+
+    with dev(home, port) as (http, _):
+        assert (home / "dev.env").read_text() == first
+        assert runs(http, "1") == 1
+
+
+def test_killed_in_the_middle_of_sends_it_loses_nothing_and_leaves_no_orphan(home: Path) -> None:
+    port = free_port()
+    accepted: list[str] = []
+    with dev(home, port) as (http, supervisor):
+        register(http, "ship", "bill")
+
+        def send(number: int) -> None:
+            event_id = str(number)
+            try:
+                http("POST", "/api/v1/events", {"event": {"id": event_id, **ORDER}})
+            except Exception:  # noqa: BLE001 - whatever a client of a killed service meets
+                return
+            accepted.append(event_id)
+
+        with ThreadPoolExecutor(8) as senders:
+            sending = [senders.submit(send, number) for number in range(500)]
+            eventually(lambda: len(accepted) > 200)
+            os.kill(supervisor, signal.SIGKILL)
+            for one in sending:
+                one.result()
+        assert 200 < len(accepted) < 500
+        eventually(lambda: not alive(str(home)), what="no orphan of the folder is left")
+        eventually(lambda: not alive(f"--port {port}"), what="no orphan of the port is left")
+
+    with dev(home, port) as (http, _):
+        eventually(lambda: all(runs(http, one) == 2 for one in accepted), 60)
+
+
+def test_a_child_that_dies_is_started_again(home: Path) -> None:
+    with dev(home, free_port()) as (http, supervisor):
+        register(http, "ship")
+        [worker] = children_of(supervisor, "kongflow_events.inprocess")
+        os.kill(worker, signal.SIGKILL)
+        http("POST", "/api/v1/events", {"event": {"id": "1", **ORDER}})
+
+        eventually(lambda: runs(http, "1") == 1)
+
+
+def children_of(parent: int, text: str) -> list[int]:
+    """Process ids of a process's children whose command line contains `text`."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(one) for one in children if text.encode() in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+class TestEmbedded:
+    def test_data_stays_between_starts(self, home: Path) -> None:
+        home.mkdir()
+        with embedded.EmbeddedPostgres(home / "postgres") as server:
+            query(server.url, "SELECT 1")
+            url = server.url
+            assert server.alive
+            assert query(server.url, "SELECT current_setting('fsync'), current_setting('listen_addresses')") == [
+                ("on", "")
+            ]
+        assert not server.alive
+        with embedded.EmbeddedPostgres(home / "postgres") as again:
+            assert again.url.split("@")[0] == url.split("@")[0]
+
+    def test_a_wrong_password_is_refused(self, home: Path) -> None:
+        home.mkdir()
+        with embedded.EmbeddedPostgres(home / "postgres") as server, pytest.raises(Exception, match="password"):
+            query(server.url.replace("kongflow:", "kongflow:x"), "SELECT 1")
+
+    def test_a_port_on_loopback_is_an_option(self, home: Path) -> None:
+        home.mkdir()
+        port = free_port()
+        with embedded.EmbeddedPostgres(home / "postgres", port=port) as server:
+            over_tcp = server.url.split("?")[0].replace("@/", f"@127.0.0.1:{port}/")
+            assert query(over_tcp, "SELECT 1") == [(1,)]
+
+    def test_a_folder_in_use_is_said_so(self, home: Path) -> None:
+        home.mkdir()
+        with embedded.EmbeddedPostgres(home / "postgres"):
+            second = embedded.EmbeddedPostgres(home / "postgres")
+            with pytest.raises(embedded.EmbeddedPostgresError, match=r"postmaster\.pid"):
+                second.start()
+            second.stop()
+
+    def test_a_server_that_was_killed_recovers(self, home: Path) -> None:
+        home.mkdir()
+        with embedded.EmbeddedPostgres(home / "postgres") as server:
+            assert server._process is not None
+            os.kill(server._process.pid, signal.SIGKILL)
+            eventually(lambda: not server.alive)
+            server.start()
+            assert query(server.url, "SELECT 1") == [(1,)]
+
+    def test_a_private_parent_is_no_obstacle_for_root(self, home: Path) -> None:
+        home.mkdir(mode=0o700)
+        with embedded.EmbeddedPostgres(home / "inner" / "postgres") as server:
+            assert query(server.url, "SELECT 1") == [(1,)]
+        if (home / "inner" / "postgres").is_symlink():
+            shutil.rmtree((home / "inner" / "postgres").resolve().parent)
+
+    def test_without_the_extra_the_cure_is_named(self, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+        monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None)
+        home.mkdir()
+        with pytest.raises(embedded.EmbeddedPostgresError, match="pip install"):
+            embedded.EmbeddedPostgres(home / "postgres")
