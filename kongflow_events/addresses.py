@@ -31,7 +31,8 @@ _DENIED: Final[tuple[Network, ...]] = tuple(
     )
 )
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_NAME: Final = re.compile(r"[a-z0-9._-]{1,253}")
+# A name or an address; no "%": the scope of an IPv6 address belongs to this machine, not to a target.
+_HOST: Final = re.compile(r"[a-z0-9._:-]{1,253}")
 # The old and the new IDNA lead these to two different names (UTS 46 §7): ß, final sigma, the two zero-width joiners.
 _AMBIGUOUS: Final = frozenset("ßς\u200c\u200d")
 
@@ -69,7 +70,7 @@ def split(url: str, path: str = "url") -> Target:
     """Where a target's URL leads; raises Invalid, with an issue at `path`, for one that no target can have."""
     try:
         parts = _parsed(url)
-        return _target(parts, _ascii(parts.hostname or ""))
+        return _target(parts, _ascii(parts))
     except ValueError as error:
         raise errors.Invalid(errors.Issue("invalid_string", path, f"The URL {error}")) from None
 
@@ -90,17 +91,16 @@ def _parsed(url: str) -> SplitResult:
     return parts
 
 
-def _ascii(host: str) -> str:
-    """A host as it goes over the wire (IDNA, RFC 3490), in lower case."""
-    if ":" in host and "%" not in host:
-        return str(ipaddress.IPv6Address(host))
+def _ascii(parts: SplitResult) -> str:
+    """The host as it goes over the wire, in lower case: an IPv6 address without brackets, or a name after RFC 3490."""
+    host = parts.hostname or ""
     if _AMBIGUOUS.intersection(host):
         raise ValueError("must have its host in ASCII (xn--…): it means different names to different programs")
     try:
-        name = host.encode("idna").decode().lower()
-    except UnicodeError:
+        name = str(ipaddress.IPv6Address(host)) if "[" in parts.netloc else host.encode("idna").decode().lower()
+    except ValueError:
         name = ""
-    if not _NAME.fullmatch(name):
+    if not _HOST.fullmatch(name):
         raise ValueError("must have a host that can be a name or an address")
     return name
 

@@ -30,14 +30,16 @@ class Door:
 def body_of(request: falcon.Request, most: int) -> bytes:
     """The request's body, of at most `most` bytes; raises TooLarge naming the limit.
 
-    Read from the raw stream, which servers end at the body's end also when no length was sent.
+    A server that ends the stream where the body ends says so, and is then trusted with bodies of no stated length too;
+    of any other server's stream only the stated length is read.
     """
     if (request.content_length or 0) > most:
         raise _too_large(most)
+    stream = request.stream if request.env.get("wsgi.input_terminated") else request.bounded_stream
     parts: list[bytes] = []
     size = 0
     while size <= most:
-        part = request.stream.read(most + 1 - size)
+        part = stream.read(most + 1 - size)
         if not part:
             return b"".join(parts)
         parts.append(part)

@@ -1,0 +1,245 @@
+"""The command, as a person and as a program meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kongflow_events import settings
+from kongflow_events.cli import main
+from kongflow_events.services import keys
+from kongflow_events.store import db
+from kongflow_events.web.app import create_app
+from tests import factory
+from tests.processes import BIN, query
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def service(store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A running service, and a shell that knows where it is."""
+    environment = factory.environment("alice")
+    factory.dispatcher(environment, to=factory.to_job(factory.job(environment)))
+    with db.unit():
+        key = keys.create_key(environment).key
+    with make_server("127.0.0.1", 0, create_app(settings.load({})), handler_class=Quiet) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setenv("KONGFLOW_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("KONGFLOW_KEY", key)
+        yield
+        server.shutdown()
+
+
+def run(*words: str, **options: Any) -> Result:
+    return CliRunner().invoke(main, words, **options)
+
+
+def from_json(*words: str, **options: Any) -> Any:
+    result = run(*words, "--json", **options)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.usefixtures("service")
+class TestApi:
+    def test_an_event_is_sent_shown_and_listed(self) -> None:
+        sent = run("send", factory.JOB_EVENT, "--payload", '{"n": 1}', "--id", "a b/c")
+        assert (sent.exit_code, sent.stdout) == (0, f"a b/c  {factory.JOB_EVENT}  not delivered\n")
+
+        words = ["--account", "acme", "--deliver-after", "60", "--context", "1"]
+        later = from_json("send", "later", "--payload", "-", *words, input='{"n": 2}')
+        assert (later["payload"], later["context"]) == ({"n": 2}, 1)
+        listed = run("events", "list", "--name", "later").stdout.splitlines()
+        assert listed[0].split() == ["ID", "NAME", "STATE", "DELIVER", "AT"]
+        assert listed[1].split()[:3] == [later["id"], "later", "not"]
+        assert [event["id"] for event in from_json("events", "list", "--account", "acme")["data"]] == [later["id"]]
+        assert "no runs" in run("events", "show", later["id"]).stdout
+
+    def test_a_list_that_goes_on_says_how(self) -> None:
+        for _ in range(2):
+            run("send", "a")
+        first = run("events", "list", "--limit", "1")
+
+        cursor = first.stderr.split()[-1]
+        assert len(run("events", "list", "--limit", "1", "--cursor", cursor).stdout.splitlines()) == 2
+
+    def test_dispatchers_are_added_and_listed(self) -> None:
+        added = run(
+            "dispatchers",
+            "add",
+            "--event",
+            "a",
+            "--event",
+            "b",
+            "--filter",
+            '{"n":[{"$gt":2,"$lt":1}]}',
+            "--url",
+            "http://127.0.0.1:9/",
+        )
+        assert added.exit_code == 0, added.output
+        assert "a, b → EPHEMERAL http://127.0.0.1:9/" in added.stdout
+        assert added.stderr == "warning: payloadFilter.n: no value can pass all of these operators\n"
+        assert "a, b" in run("dispatchers", "list", "--event", "b").stdout
+        assert len(from_json("dispatchers", "list")["data"]) == 2
+
+    @pytest.mark.parametrize(
+        ("words", "code", "said"),
+        [
+            (["events", "show", "nope"], 3, "error: Event not found (404)\n"),
+            (["events", "list", "--name", "nope"], 3, "nothing found\n"),
+            (["events", "list", "--limit", "1000"], 1, "error: Code: invalid_type ~ Path: limit"),
+            (["send", "a", "--payload", "{a"], 2, "column 2"),
+            (["dispatchers", "add", "--event", "a"], 2, "give one of --job-version"),
+            (["dispatchers", "add", "--event", "a", "--url", "nonsense"], 1, "error: Code: invalid_string"),
+            (["send"], 2, "Missing argument 'NAME'"),
+        ],
+    )
+    def test_what_goes_wrong_has_its_code_and_one_clear_line(self, words: list[str], code: int, said: str) -> None:
+        result = run(*words)
+
+        assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
+
+    def test_a_wrong_key_is_said_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KONGFLOW_KEY", "tr_dev_wrong")
+        result = run("send", "a")
+
+        assert (result.exit_code, result.stderr) == (1, "error: Invalid or Missing API key (401)\n")
+
+
+class TestWhere:
+    def test_a_service_that_is_not_there_is_unreachable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KONGFLOW_URL", "http://127.0.0.1:1")
+        monkeypatch.setenv("KONGFLOW_KEY", "tr_dev_x")
+        result = run("send", "a")
+
+        assert result.exit_code == 4
+        assert result.stderr.startswith("error: no answer from http://127.0.0.1:1")
+
+    def test_without_a_key_the_cure_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        result = run("send", "a")
+
+        assert (result.exit_code, "KONGFLOW_KEY" in result.stderr) == (2, True)
+
+    @pytest.mark.usefixtures("service")
+    def test_the_variables_of_dev_are_found_where_it_was_started(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / ".kongflow").mkdir()
+        (tmp_path / ".kongflow" / "dev.env").write_text(
+            f"KONGFLOW_URL={os.environ['KONGFLOW_URL']}\nKONGFLOW_KEY={os.environ['KONGFLOW_KEY']}\n"
+        )
+        monkeypatch.delenv("KONGFLOW_URL")
+        monkeypatch.delenv("KONGFLOW_KEY")
+        monkeypatch.chdir(tmp_path)
+
+        assert run("send", "a").exit_code == 0
+
+    def test_commands_that_speak_http_load_nothing_of_the_server(self) -> None:
+        program = (
+            "import sys; from kongflow_events.cli import main; main(['send','--help'], standalone_mode=False);"
+            "print(sorted({'peewee','psycopg2','falcon','apscheduler','dramatiq'} & set(sys.modules)))"
+        )
+        said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+        assert said.splitlines()[-1] == "[]"
+
+
+class TestColour:
+    @pytest.mark.parametrize(
+        ("words", "variables", "coloured"),
+        [
+            ([], {}, False),
+            (["--color"], {}, True),
+            ([], {"FORCE_COLOR": "1"}, True),
+            ([], {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+            (["--no-color"], {"FORCE_COLOR": "1"}, False),
+        ],
+    )
+    def test_colour_is_as_asked_and_off_when_piped(
+        self, words: list[str], variables: dict[str, str], coloured: bool, tmp_path: Path
+    ) -> None:
+        environ = {"PATH": os.environ["PATH"], "KONGFLOW_URL": "http://127.0.0.1:1", "KONGFLOW_KEY": "x", **variables}
+        result = subprocess.run(
+            [BIN / "kongflow-events", *words, "send", "a"], env=environ, capture_output=True, check=False
+        )
+
+        assert (b"\x1b[" in result.stderr) is coloured
+
+
+class TestAdmin:
+    @pytest.fixture(autouse=True)
+    def _connected(self, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setenv("DATABASE_URL", database)
+        settings.current.cache_clear()
+        yield
+        settings.current.cache_clear()
+
+    def test_an_environment_is_made_and_its_keys_shown_once(self, database: str) -> None:
+        shown = run("env", "create", "--organization", "acme", "--project", "shop", "--type", "production")
+        assert shown.exit_code == 0, shown.output
+        key = next(line.split("=")[1] for line in shown.stdout.splitlines() if "KONGFLOW_KEY" in line)
+        assert key.startswith("tr_prod_")
+
+        again = run("env", "create", "--organization", "acme", "--project", "shop", "--type", "PRODUCTION")
+        assert (again.exit_code, again.stderr) == (1, "error: acme/shop has a PRODUCTION environment already\n")
+        assert key not in str(query(database, "SELECT to_jsonb(api_keys)::text FROM api_keys"))
+
+    def test_keys_are_added_listed_and_revoked(self) -> None:
+        assert set(from_json("env", "create", "--organization", "acme", "--project", "shop")) == {
+            "environmentId",
+            "key",
+            "publicKey",
+        }
+        added = from_json("keys", "add", "acme/shop/dev", "--public")
+        assert added["key"].startswith("pk_dev_")
+        assert run("keys", "add", "acme/shop/dev").stdout.startswith("tr_dev_")
+        assert len(from_json("keys", "list", "acme/shop/dev")) == 4
+        assert run("keys", "revoke", "acme/shop/dev", added["id"]).stdout == "revoked\n"
+        assert run("keys", "list", "acme/shop/dev").stdout.count("revoked") == 1
+        assert run("keys", "revoke", "acme/shop/dev", "nope").exit_code == 3
+        assert run("keys", "list", "acme/nope/dev").exit_code == 3
+
+    def test_migrating_says_what_it_did(self, empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DATABASE_URL", empty_database)
+        settings.current.cache_clear()
+
+        assert run("migrate").stdout == "applied schema.sql\n"
+        assert run("migrate").stdout == "nothing to do\n"
+
+    @pytest.mark.parametrize("words", [["migrate"], ["keys", "list", "a/b/c"]])
+    def test_a_database_that_is_away_is_unreachable(self, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+        settings.current.cache_clear()
+        result = run(*words)
+
+        assert result.exit_code == 4
+        assert result.stderr.startswith("error: the database is away")
+
+    @pytest.mark.parametrize("words", [["migrate"], ["scheduler"]])
+    def test_a_misspelt_variable_stops_the_start(self, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KONGFLOW_TIKC_MS", "10")
+        settings.current.cache_clear()
+        result = run(*words)
+
+        assert (result.exit_code, result.stderr) == (2, "error: KONGFLOW_TIKC_MS: no such setting\n")
+
+
+def test_version_and_help_are_there() -> None:
+    assert "kongflow-events" in run("--version").stdout
+    for command in ("dev", "migrate", "scheduler", "send", "events", "dispatchers", "env", "keys"):
+        assert "Usage" in run(command, "--help").stdout
