@@ -15,7 +15,7 @@ import dramatiq.worker
 import structlog
 
 from kongflow_events import broker as brokers
-from kongflow_events import models, settings
+from kongflow_events import logs, models, settings
 from kongflow_events.services import deliver, invoke, post
 from kongflow_events.store import db
 
@@ -41,6 +41,7 @@ class Offer(Protocol):
 
 def boot() -> None:
     """Make this process a worker on RabbitMQ, as the dramatiq command expects of a broker's factory."""
+    logs.configure()
     current = settings.current()
     db.connect(current.database_url, pool_size=current.pool_size + _SPARE_CONNECTIONS)
     broker = brokers.GuardedBroker(current.rabbitmq_url)

@@ -23,7 +23,7 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from kongflow_events import broker as brokers
-from kongflow_events import settings
+from kongflow_events import logs, settings
 from kongflow_events.services import expire, health, relay
 from kongflow_events.store import db
 
@@ -37,6 +37,7 @@ _CLOCK_STEP = 2.0
 
 def main(current: settings.Settings) -> None:
     """Run a scheduler on RabbitMQ until SIGTERM or SIGINT; the tick that is under way is finished."""
+    logs.configure()
     db.connect(current.database_url, pool_size=4, statement_seconds=5)
     scheduler = build(BlockingScheduler, current, brokers.RabbitmqHints(current.rabbitmq_url))
     # Not from the signal handler itself: it interrupts the very thread that has to let go of the scheduler's lock.

@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
-from kongflow_events import models, settings
+from kongflow_events import logs, models, settings
 from kongflow_events.embedded import EmbeddedPostgres
 from kongflow_events.store import db, schema
 from tests.servers import RabbitMQ, RabbitMQNode
@@ -46,6 +46,7 @@ def _scrubbed() -> None:
     for name in list(os.environ):
         if name.startswith("KONGFLOW_") or name in settings.BARE:
             del os.environ[name]
+    logs.configure()
     # Receivers of the tests' own calls live on loopback.
     os.environ["KONGFLOW_ALLOWED_NETWORKS"] = "127.0.0.0/8"
 

@@ -249,8 +249,8 @@ def _named(deadline: Deadline) -> Iterator[None]:
     """Give whatever a call fails with its word in the attempt log, and its duration."""
     try:
         yield
-    except CallFailed as failure:
-        failure.duration_ms = deadline.spent_ms()
+    except CallFailed as known:
+        known.duration_ms = deadline.spent_ms()
         raise
     except (exceptions.HTTPError, OSError) as error:
         failure = _failure(error, deadline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from kongflow_events import settings
+from kongflow_events import logs, settings
 from kongflow_events.store import db
 from kongflow_events.web.app import create_app
 
@@ -17,5 +17,6 @@ try:
 except settings.BadSettings as error:
     sys.exit(f"kongflow-events: {error}")
 
+logs.configure()
 db.connect(_current.database_url, _current.pool_size, statement_seconds=_STATEMENT_SECONDS)
 app = create_app(_current)
