@@ -213,7 +213,7 @@ class TestWhatIsDialled:
                 raise found
             return list(found)
 
-        with pytest.raises(outgoing.Unreachable, match="nowhere.test") as caught:
+        with pytest.raises(outgoing.Unreachable, match=r"nowhere\.test") as caught:
             call("http://nowhere.test/", resolver=resolver)
 
         assert caught.value.outcome == "unreachable"
@@ -491,7 +491,7 @@ class TestDeadline:
             released.wait(60)
             return ["127.0.0.1"]
 
-        with pytest.raises(outgoing.TimedOut, match="slow.test did not resolve in time"):
+        with pytest.raises(outgoing.TimedOut, match=r"slow\.test did not resolve in time"):
             call("http://slow.test/", timeout=SHORT, resolver=resolver)
         released.set()
 
