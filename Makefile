@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: dev test check lint clean
 
 dev: .venv/installed
-	$(BIN)/kongflow-events dev
+	@$(BIN)/kongflow-events dev
 
 test: .venv/installed
 	@.ci/services rabbitmq

@@ -105,7 +105,7 @@ def _web(port: int) -> list[str]:
         *options,
         *robust,
         "--log-level",
-        "warning",
+        "error",
         "kongflow_events.web.wsgi:app",
     ]
 

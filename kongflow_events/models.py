@@ -45,6 +45,15 @@ def as_id(text: str) -> uuid.UUID:
         return uuid.UUID(int=0)
 
 
+def why_skipped(enabled: bool | None, expired: bool | None) -> str | None:
+    """Why a dispatcher's invocation is not carried out any more: `enabled` is None when it is gone. None if it is."""
+    if enabled is None:
+        return "the dispatcher was deleted"
+    if not enabled:
+        return "the dispatcher is disabled"
+    return "the dispatcher has expired" if expired else None
+
+
 class Timestamp(peewee.DateTimeField):
     """timestamptz: aware datetimes in and out, where Peewee's own field would drop the zone."""
 

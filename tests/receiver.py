@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -36,40 +34,6 @@ def status(code: int, **headers: str) -> Answering:
         handler.wfile.write(b"ok")
 
     return answer
-
-
-def drip(where: str) -> Answering:
-    """Answer a byte at a time, in the headers or in the body, for longer than anybody should wait."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        start = b"HTTP/1.1 200 OK\r\n" + (b"Content-Length: 1000\r\n\r\n" if where == "body" else b"")
-        handler.wfile.write(start)
-        for _ in range(200):
-            handler.wfile.write(b"x")
-            handler.wfile.flush()
-            time.sleep(0.05)
-
-    return answer
-
-
-def endless(handler: BaseHTTPRequestHandler) -> None:
-    """Answer with ten gigabytes."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(10 * 2**30))
-    handler.end_headers()
-    for _ in range(10 * 2**10):
-        handler.wfile.write(b"x" * 2**20)
-
-
-def hang(handler: BaseHTTPRequestHandler) -> None:
-    """Never answer."""
-    time.sleep(30)
-
-
-def reset(handler: BaseHTTPRequestHandler) -> None:
-    """Break the connection."""
-    handler.connection.shutdown(socket.SHUT_RDWR)
-    handler.close_connection = True
 
 
 class Receiver:

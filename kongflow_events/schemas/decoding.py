@@ -18,9 +18,9 @@ INVALID_JSON: Final = "Invalid JSON body"
 def decode(body: bytes) -> Any:
     """The value of `body`.
 
-    Raises Refused (400) for what is no JSON: syntax, encoding, a byte order mark, a lone surrogate, NaN, a number that no
-    double holds, an integer of more than 4,300 digits. Raises Invalid (422) for JSON that cannot be stored: NUL in a
-    text, or more than 64 levels.
+    Raises Refused (400) for what is no JSON: syntax, encoding, a byte order mark, a lone surrogate, NaN, a number too
+    large or too small for any double, or one of more than 4,300 digits. Raises Invalid (422) for JSON that cannot be
+    stored: NUL in a text, or more than 64 levels.
     """
     if body.count(b"{") + body.count(b"[") > DEEPEST and _depth(body) > DEEPEST:
         raise errors.Invalid(errors.Issue("too_big", "", f"Nesting must not exceed {DEEPEST} levels"))
@@ -28,6 +28,8 @@ def decode(body: bytes) -> Any:
         value = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
         raise errors.Refused(INVALID_JSON) from None
+    if _UNHEARD_OF.search(body) and _UNHEARD_OF.search(_STRING.sub(b"", body)):
+        raise errors.Refused(INVALID_JSON)
     # The escape is the only way to write it: a bare NUL is no JSON.
     if b"\\u0000" in body and (issues := [errors.Issue("invalid_string", at, _NUL) for at in _nul_paths(value, "")]):
         raise errors.Invalid(*issues)
@@ -48,6 +50,8 @@ def _depth(body: bytes) -> int:
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
+# Numbers that decode (to zero, or to fewer digits) but that PostgreSQL's numeric cannot hold.
+_UNHEARD_OF = re.compile(rb"\d{4301}|[eE]-0*[1-9]\d{3}")
 
 
 def _nul_paths(value: Any, path: str) -> Iterator[str]:

@@ -19,14 +19,20 @@ ABSENT = msgspec.Raw(b"null")
 # About three hundred years, either way: every such delay is a date that PostgreSQL and JavaScript can hold.
 _LONGEST = 10_000_000_000
 
-Text = Annotated[str, Meta(min_length=1)]
+# What stands in an index has to fit into one: these many characters do, whatever their width.
+_LONGEST_KEY = 512
+_LONGEST_SOURCE = 128
+Key = Annotated[str, Meta(max_length=_LONGEST_KEY)]
+Source = Annotated[str, Meta(max_length=_LONGEST_SOURCE)]
+Text = Annotated[str, Meta(min_length=1, max_length=_LONGEST_KEY)]
 # A semantic version (semver.org, 2.0.0).
 SemVer = Annotated[
     str,
     Meta(
+        max_length=256,
         pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
         r"(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?"
-        r"(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$(?!\n)"
+        r"(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$(?!\n)",
     ),
 ]
 Filter = dict[str, Any]
@@ -62,7 +68,7 @@ class EventBody(Wire, frozen=True):
     name: str
     payload: msgspec.Raw = ABSENT
     context: msgspec.Raw = ABSENT
-    id: str | UnsetType = UNSET
+    id: Key | UnsetType = UNSET
     timestamp: Instant | None = None
     source: str | UnsetType = UNSET
     payload_type: Literal["JSON", "REQUEST"] | UnsetType = UNSET
@@ -85,7 +91,7 @@ class OptionsBody(Wire, frozen=True):
 
     deliver_at: Instant | None = None
     deliver_after: Annotated[int, Meta(ge=-_LONGEST, le=_LONGEST)] | UnsetType = UNSET
-    account_id: str | UnsetType = UNSET
+    account_id: Key | UnsetType = UNSET
 
     def known(self) -> SendOptions:
         """The options, with what is absent as None: a delay of 0 and an empty account are absent too."""
@@ -114,11 +120,11 @@ class EphemeralBody(Wire, frozen=True):
     """The body of `POST /api/v1/event-dispatchers/ephemeral`."""
 
     url: str
-    name: str | list[str]
-    source: str = "trigger.dev"
+    name: Key | list[Key]
+    source: Source = "trigger.dev"
     filter: Filter | UnsetType = UNSET
     context_filter: Filter | UnsetType = UNSET
-    account_id: str | UnsetType = UNSET
+    account_id: Key | UnsetType = UNSET
     timeout_in_seconds: Annotated[int, Meta(ge=10, le=31_536_000)] = 3600
 
 
@@ -130,29 +136,29 @@ class DispatchableBody(Wire, frozen=True):
     url: str | UnsetType = UNSET
 
 
-Names = Annotated[list[str], Meta(min_length=1)]
+Names = Annotated[list[Key], Meta(min_length=1)]
 
 
 class DispatcherBody(Wire, frozen=True):
     """The body of `POST /api/v1/event-dispatchers`. `dispatchableId` tells several rules for one target apart."""
 
-    event: str | Names
+    event: Key | Names
     dispatchable: DispatchableBody
-    source: str = "trigger.dev"
+    source: Source = "trigger.dev"
     payload_filter: Filter | None = None
     context_filter: Filter | None = None
     dispatchable_id: Text | UnsetType = UNSET
     enabled: bool = True
     manual: bool = False
-    account_id: str | UnsetType = UNSET
+    account_id: Key | UnsetType = UNSET
     timeout_in_seconds: Annotated[int, Meta(ge=10, le=31_536_000)] = 3600
 
 
 class DispatcherChange(Wire, frozen=True):
     """The body of `PATCH /api/v1/event-dispatchers/{id}`: what is absent stays, a null filter is taken away."""
 
-    event: str | Names | UnsetType = UNSET
-    source: str | UnsetType = UNSET
+    event: Key | Names | UnsetType = UNSET
+    source: Source | UnsetType = UNSET
     payload_filter: Filter | UnsetType | None = UNSET
     context_filter: Filter | UnsetType | None = UNSET
     enabled: bool | UnsetType = UNSET
@@ -162,8 +168,8 @@ class DispatcherChange(Wire, frozen=True):
 class TriggerBody(Wire, frozen=True):
     """What starts a job."""
 
-    event: str | Names
-    source: str = "trigger.dev"
+    event: Key | Names
+    source: Source = "trigger.dev"
     filter: Filter | UnsetType = UNSET
     context_filter: Filter | UnsetType = UNSET
 

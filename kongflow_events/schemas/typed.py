@@ -124,6 +124,8 @@ def _walk_text(value: Any, shape: inspect.StrType, path: str) -> Iterator[errors
         return
     if shape.min_length is not None and len(value) < shape.min_length:
         yield errors.Issue("too_small", path, f"String must contain at least {shape.min_length} character(s)")
+    if shape.max_length is not None and len(value) > shape.max_length:
+        yield errors.Issue("too_big", path, f"String must contain at most {shape.max_length} character(s)")
     if shape.pattern is not None and not re.search(shape.pattern, value):
         yield errors.Issue("invalid_string", path, "Invalid")
 

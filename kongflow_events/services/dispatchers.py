@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from kongflow_events import errors, filters, models, outgoing, schemas, settings
 from kongflow_events.store import db, dispatchers, jobs
+
+# As a dispatchable id it stands in an index, into which it has to fit.
+_LONGEST_URL: Final = 2048
 
 
 class Written(NamedTuple):
@@ -155,10 +158,9 @@ def _target(environment: models.Environment, body: Any) -> tuple[dict[str, Any],
 
 
 def _check_url(url: str, path: str) -> None:
-    try:
-        outgoing.check_url(url, settings.current().networks)
-    except errors.Invalid as error:
-        raise errors.Invalid(*(errors.Issue(one.code, path, one.message) for one in error.issues)) from None
+    if len(url.encode()) > _LONGEST_URL:
+        raise errors.Invalid(errors.Issue("too_big", path, f"The URL must not be longer than {_LONGEST_URL} bytes"))
+    outgoing.check_url(url, settings.current().networks, path=path)
 
 
 def _account(environment: models.Environment, identifier: Any) -> uuid.UUID | None:

@@ -82,12 +82,9 @@ def _end(one: invocations.Taken, started: Mapping[str, list[invocations.Start]],
 
 
 def _outcome(one: invocations.Taken, exists: bool) -> tuple[str, str | None]:
-    if one.enabled is None:
-        return "SKIPPED", "the dispatcher was deleted"
-    if not one.enabled:
-        return "SKIPPED", "the dispatcher is disabled"
-    if one.expired:
-        return "SKIPPED", "the dispatcher has expired"
+    skipped = models.why_skipped(one.enabled, one.expired)
+    if skipped:
+        return "SKIPPED", skipped
     if not exists:
         return "DEAD", f"its {one.type} {one.target} does not exist"
     return "SUCCEEDED", None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from kongflow_events import errors, filters, models, schemas
 from kongflow_events.store import db, dispatchers, jobs
+
+# It stands in an index, into which it has to fit.
+_LONGEST_SLUG: Final = 512
 
 
 def register_job(environment: models.Environment, body: schemas.JobBody) -> schemas.Job:
@@ -37,6 +40,8 @@ def put_dynamic_trigger(
     environment: models.Environment, slug: str, body: schemas.DynamicTriggerBody
 ) -> schemas.DynamicTrigger:
     """Make a dynamic trigger, or give it other jobs. Raises Invalid naming each job that does not exist."""
+    if len(slug) > _LONGEST_SLUG:
+        raise errors.Invalid(errors.Issue("too_big", "id", f"An id must not be longer than {_LONGEST_SLUG} characters"))
     slugs = list(dict.fromkeys(body.jobs))
     with db.atomic():
         known = jobs.ids_of(environment, slugs)

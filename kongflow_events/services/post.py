@@ -12,7 +12,7 @@ from collections.abc import Collection
 import msgspec
 import structlog
 
-from kongflow_events import errors, outgoing, retries, schemas, settings
+from kongflow_events import errors, models, outgoing, retries, schemas, settings
 from kongflow_events.store import db, posts
 
 log = structlog.get_logger(__name__)
@@ -48,20 +48,28 @@ def _post(invocation_id: uuid.UUID) -> None:
         claimed = posts.claim(invocation_id, settings.current().post_timeout + _TO_FINISH)
         if claimed is None or _ended_before_the_call(claimed):
             return
+    attempt, failure = _try(claimed)
+    with db.unit():
+        if failure is None:
+            posts.finish(claimed, "SUCCEEDED", None, attempt)
+        else:
+            _retry_or_bury(claimed, failure, attempt)
+
+
+def _try(claimed: posts.Claimed) -> tuple[posts.Attempt, Exception | None]:
+    """Make the call: what came of it, and what it failed with."""
     try:
         answer = _call(claimed)
     except errors.KongflowError as error:
-        failure: errors.KongflowError = error
-        attempt = _failed(claimed, error)
-    else:
-        attempt = _answered(claimed, answer)
-        if attempt.outcome == "succeeded":
-            with db.unit():
-                posts.finish(claimed, "SUCCEEDED", None, attempt)
-            return
-        failure = errors.Retryable(f"the target answered {answer.status}", answer.retry_after)
-    with db.unit():
-        _retry_or_bury(claimed, failure, attempt)
+        return _failed(claimed, error), error
+    except Exception as error:
+        # It counts as a failed attempt too, or the row would wait for its lease to run out each time.
+        log.exception("a call failed in an unforeseen way", invocation=str(claimed.id))
+        return _failed(claimed, error), error
+    attempt = _answered(claimed, answer)
+    if attempt.outcome == "succeeded":
+        return attempt, None
+    return attempt, errors.Retryable(f"the target answered {answer.status}", answer.retry_after)
 
 
 def _ended_before_the_call(claimed: posts.Claimed) -> bool:
@@ -76,12 +84,9 @@ def _ended_before_the_call(claimed: posts.Claimed) -> bool:
 def _ending_without_a_call(claimed: posts.Claimed) -> tuple[str, str] | None:
     if claimed.cancelled:
         return "CANCELED", "event cancelled"
-    if claimed.enabled is None:
-        return "SKIPPED", "the dispatcher was deleted"
-    if not claimed.enabled:
-        return "SKIPPED", "the dispatcher is disabled"
-    if claimed.expired:
-        return "SKIPPED", "the dispatcher has expired"
+    skipped = models.why_skipped(claimed.enabled, claimed.expired)
+    if skipped:
+        return "SKIPPED", skipped
     if claimed.attempts > retries.LIMITS["post"]:
         return "DEAD", retries.WORKER_LOST
     return None
@@ -125,7 +130,7 @@ def _answered(claimed: posts.Claimed, answer: outgoing.Answer) -> posts.Attempt:
     )
 
 
-def _failed(claimed: posts.Claimed, error: errors.KongflowError) -> posts.Attempt:
+def _failed(claimed: posts.Claimed, error: Exception) -> posts.Attempt:
     return posts.Attempt(
         number=claimed.attempts,
         outcome=getattr(error, "outcome", "failed"),
@@ -134,7 +139,7 @@ def _failed(claimed: posts.Claimed, error: errors.KongflowError) -> posts.Attemp
     )
 
 
-def _retry_or_bury(claimed: posts.Claimed, failure: errors.KongflowError, attempt: posts.Attempt) -> None:
+def _retry_or_bury(claimed: posts.Claimed, failure: Exception, attempt: posts.Attempt) -> None:
     match retries.decide("post", claimed.attempts, failure):
         case retries.Again(delay):
             posts.postpone(claimed, delay, attempt)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from kongflow_events import models
-from kongflow_events.store import db
+from kongflow_events.store import db, outbox
 
 # Somebody else's event is skipped, not waited for: whoever holds it is delivering, changing or cancelling it.
 _LOCK = """
@@ -45,8 +45,8 @@ RETURNING subject_id
 """
 
 # Whoever inserts in the order of dispatchers waits for nobody who waits for it: two deliveries may meet at a one-shot
-# dispatcher. The rows start one second later than now, because their writer hints them itself.
-_INVOKE = """
+# dispatcher.
+_INVOKE = f"""
 WITH matched AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(records)s::uuid[], %(dispatchers)s::uuid[])
         AS matched(id, event_record_id, dispatcher_id)
@@ -59,12 +59,7 @@ WITH matched AS (
      ORDER BY dispatcher_id, event_record_id
     ON CONFLICT DO NOTHING
     RETURNING id, environment_id, dispatcher_id, dispatchable->>'type' = ANY(%(url_types)s) AS url
-), owed AS (
-    INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
-    SELECT id, CASE WHEN url THEN 'post' ELSE 'invoke' END, CASE WHEN url THEN dispatcher_id ELSE environment_id END,
-           now(), now() + interval '1 second'
-      FROM made
-), stamped AS (
+), owed AS ({outbox.OWE_MADE}), stamped AS (
     UPDATE event_records SET delivered_at = now() WHERE id = ANY(%(records)s)
 )
 SELECT id, url FROM made

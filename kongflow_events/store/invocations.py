@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from kongflow_events import models
-from kongflow_events.store import db
+from kongflow_events.store import db, outbox
 
 # A row that another worker holds is skipped: it is being carried out.
 _TAKE = """
@@ -82,7 +82,7 @@ SELECT id, %(number)s, now() - %(seconds)s * interval '1 second', (%(seconds)s *
 ON CONFLICT DO NOTHING
 """
 
-_FIND_OR_MAKE = """
+_FIND_OR_MAKE = f"""
 WITH made AS (
     INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable,
                              pending_one_shot)
@@ -93,12 +93,7 @@ WITH made AS (
      WHERE dispatchers.id = %(dispatcher)s AND records.id = %(record)s
     ON CONFLICT DO NOTHING
     RETURNING id, environment_id, dispatcher_id, dispatchable->>'type' = ANY(%(url_types)s) AS url
-), owed AS (
-    INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
-    SELECT id, CASE WHEN url THEN 'post' ELSE 'invoke' END, CASE WHEN url THEN dispatcher_id ELSE environment_id END,
-           now(), now() + interval '1 second'
-      FROM made
-)
+), owed AS ({outbox.OWE_MADE})
 SELECT id, url FROM made
 UNION ALL
 SELECT id, dispatchable->>'type' = ANY(%(url_types)s) FROM invocations

@@ -22,6 +22,15 @@ _LANES = 100
 # Before all others: where a round begins.
 FIRST_LANE = uuid.UUID(int=0)
 
+# What invocations just made are owed: `made` has their id, environment_id, dispatcher_id, and whether they call a `url`.
+# The first hint by the relay is a second away, because whoever makes them hints them itself.
+OWE_MADE = """
+    INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
+    SELECT id, CASE WHEN url THEN 'post' ELSE 'invoke' END, CASE WHEN url THEN dispatcher_id ELSE environment_id END,
+           now(), now() + interval '1 second'
+      FROM made
+"""
+
 _FREE = "hint_at <= now() AND hint_at >= %(since)s AND (lease_until IS NULL OR lease_until < now())"
 
 _WAITING = f"""

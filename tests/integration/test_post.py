@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import uuid
 from collections.abc import Callable
@@ -11,101 +10,11 @@ from typing import Any
 
 import pytest
 
-from kongflow_events import models, outgoing, retries, schemas
+from kongflow_events import models, retries, schemas
 from kongflow_events.services import cancel, deliver, expire, ingest, post
 from kongflow_events.store import db, posts
 from tests import factory, receiver
 from tests.receiver import Receiver
-
-LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
-
-
-def call(url: str, **options: Any) -> outgoing.Answer:
-    return outgoing.post(url, **{"headers": {"X-A": "b"}, "body": b"{}", "timeout": 5, "allowed": LOOPBACK, **options})
-
-
-class TestOutgoing:
-    @pytest.mark.parametrize("code", [200, 204, 301, 302, 404, 410, 429, 500])
-    def test_every_answer_is_an_answer_and_no_redirect_is_followed(self, code: int) -> None:
-        with Receiver(receiver.status(code, Location="/elsewhere", Retry_After="7")) as target:
-            answer = call(target.url)
-
-        assert (answer.status, answer.retry_after) == (code, 7)
-        assert [one.path for one in target.calls] == ["/hook"]
-
-    def test_what_is_sent_is_what_was_given(self) -> None:
-        with Receiver() as target:
-            call(f"{target.url}?a=b", body=b'{"n": 1.10}')
-
-        [seen] = target.calls
-        assert (seen.path, seen.body, seen.headers["x-a"]) == ("/hook?a=b", b'{"n": 1.10}', "b")
-        assert seen.headers["accept-encoding"] == "identity"
-        assert seen.headers["host"].startswith("127.0.0.1:")
-        assert "cookie" not in seen.headers
-
-    def test_a_connection_is_used_again(self) -> None:
-        with Receiver() as target:
-            for _ in range(3):
-                call(target.url)
-
-        assert len({one.connection for one in target.calls}) == 1
-
-    @pytest.mark.parametrize("slow", [receiver.hang, receiver.drip("headers"), receiver.drip("body")])
-    def test_a_deadline_ends_every_kind_of_waiting(self, slow: receiver.Answering) -> None:
-        with Receiver(slow) as target, pytest.raises(outgoing.TimedOut) as caught:
-            call(target.url, timeout=0.5)
-
-        assert 500 <= caught.value.duration_ms < 5000
-
-    def test_an_endless_answer_is_cut(self) -> None:
-        with Receiver(receiver.endless) as target:
-            assert len(call(target.url).excerpt) == 8192
-
-    def test_a_compressed_answer_is_not_unpacked(self) -> None:
-        with Receiver(receiver.status(200, Content_Encoding="gzip")) as target:
-            assert call(target.url).excerpt == "ok"
-
-    def test_a_broken_connection_is_said_so(self) -> None:
-        with Receiver(receiver.reset) as target, pytest.raises(outgoing.CallFailed) as caught:
-            call(target.url)
-
-        assert caught.value.outcome == "unreachable"
-
-    def test_a_proxy_of_the_environment_is_not_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-        with Receiver() as target:
-            assert call(target.url).status == 200
-
-    def test_an_inside_address_is_not_dialled(self) -> None:
-        with Receiver() as target, pytest.raises(outgoing.Blocked):
-            call(target.url, allowed=[])
-
-        assert target.calls == []
-
-    def test_a_name_is_resolved_at_every_call_and_one_bad_address_is_enough(self) -> None:
-        answers = iter([["93.184.216.34"], ["93.184.216.34", "127.0.0.1"]])
-        first = next(answers)
-        assert not outgoing._blocked(first, [])
-
-        with pytest.raises(outgoing.Blocked, match=r"rebound\.test leads to 127\.0\.0\.1"):
-            call("http://rebound.test/", allowed=[], resolver=lambda *_: next(answers))
-
-    def test_the_checked_address_is_dialled_under_the_names_host(self) -> None:
-        with Receiver() as target:
-            port = target.url.rsplit(":", 1)[1]
-            call(f"http://receiver.test:{port}", resolver=lambda *_: ["127.0.0.1"])
-
-        assert target.calls[0].headers["host"].startswith("receiver.test:")
-
-    @pytest.mark.parametrize("answers", [[], OSError("no such name")])
-    def test_a_name_that_does_not_resolve_may_later(self, answers: Any) -> None:
-        def resolve(host: str, port: int) -> list[str]:
-            if isinstance(answers, Exception):
-                raise answers
-            return list(answers)
-
-        with pytest.raises(outgoing.CallFailed):
-            call("http://nowhere.test/", resolver=resolve)
 
 
 @pytest.mark.usefixtures("store")

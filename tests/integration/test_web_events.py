@@ -87,6 +87,26 @@ class TestSend:
         assert (answer.status_code, answer.json) == (413, {"error": "The body is larger than 20000 bytes"})
         assert answer.headers["connection"] == "close"
 
+    @pytest.mark.parametrize(
+        ("number", "status"),
+        [(b"1e-999", 200), (b"1e-20000", 400), (b"0." + b"0" * 5000 + b"1", 400), (b"0." + b"1" * 4000, 200)]
+        + [(b"1e300", 200), (b"1e308", 200), (b"1e309", 400), (b"-0", 200), (b'"1e-20000"', 200), (b"1E-0001", 200)],
+    )
+    def test_a_number_is_one_that_can_be_stored_or_is_refused(self, alice: Api, number: bytes, status: int) -> None:
+        for place in (b"payload", b"context"):
+            body = b'{"event":{"name":"a","' + place + b'":{"n":' + number + b"}}}"
+            assert alice.post("/api/v1/events", body).status_code == status
+
+    @pytest.mark.parametrize("character", ["x", "\N{PILE OF POO}"])
+    def test_an_id_may_have_512_characters_of_any_width(self, alice: Api, character: str) -> None:
+        options = {"accountId": character * 512}
+        assert alice.send(id=character * 512, options=options)["id"] == character * 512
+
+        answer = alice.post(
+            "/api/v1/events", {"event": {"name": "a", "id": "x" * 513}, "options": {"accountId": "x" * 513}}
+        )
+        assert [issue["path"] for issue in answer.json["issues"]] == ["event.id", "options.accountId"]
+
     def test_disabled_runs_are_a_403_and_nothing_is_stored(self, alice: Api) -> None:
         with db.unit():
             models.Organization.update(runs_enabled=False).execute()

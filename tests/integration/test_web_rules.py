@@ -60,6 +60,19 @@ class TestDispatchers:
         with db.unit():
             assert {(row.name, row.source) for row in models.EventDispatcherName.select()} == {("a", "x"), ("b", "x")}
 
+    def test_the_longest_names_of_the_widest_characters_fit_and_longer_ones_are_refused(self, alice: Api) -> None:
+        wide = "\N{PILE OF POO}"
+        to = factory.to_job(factory.job(alice.environment))
+        body = {"event": wide * 512, "source": wide * 128, "dispatchable": to, "dispatchableId": wide * 512}
+        assert alice.post(RULES, body).status_code == 200
+
+        longer = {"event": ["x" * 513], "source": "x" * 129, "dispatchable": to, "dispatchableId": "x" * 513}
+        answer = alice.post(RULES, longer)
+        assert {issue["path"] for issue in answer.json["issues"]} == {"event", "source", "dispatchableId"}
+        far = {"type": "EPHEMERAL", "url": "http://127.0.0.1/" + "x" * 2048}
+        assert alice.post(RULES, {"event": "a", "dispatchable": far}).status_code == 422
+        assert alice("PUT", f"/api/v1/dynamic-triggers/{'x' * 513}", {"jobs": []}).status_code == 422
+
     def test_an_invalid_filter_is_refused_with_every_path(self, alice: Api) -> None:
         body = {
             "event": "a",
