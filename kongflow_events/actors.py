@@ -15,7 +15,7 @@ import dramatiq.worker
 import structlog
 
 from kongflow_events import broker as brokers
-from kongflow_events import logs, models, settings
+from kongflow_events import logs, settings, words
 from kongflow_events.services import deliver, invoke, post
 from kongflow_events.store import db
 
@@ -29,7 +29,7 @@ _RECONNECT = 1.0
 # Seconds that a stopping worker gives its last hints; the relay repeats what does not make it.
 _LAST_HINTS = 2.0
 
-Hints = Mapping[models.Kind, Sequence[uuid.UUID]]
+Hints = Mapping[words.Kind, Sequence[uuid.UUID]]
 
 
 class Offer(Protocol):

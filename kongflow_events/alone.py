@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from kongflow_events import models, outgoing, retries, settings
+from kongflow_events import outgoing, retries, settings, words
 from kongflow_events.store import db, invocations, outbox
 
 log = structlog.get_logger(__name__)
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 _ERROR_BYTES = 2000
 
 
-def carry_out(kind: models.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID], None]) -> None:
+def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID], None]) -> None:
     """Claim one due row of work inside PostgreSQL, and do `work(token)` for it in a transaction of its own.
 
     1. Claim: count the attempt, lease the row; commit. Somebody else's row, or none: nothing to do.
@@ -49,7 +49,7 @@ def carry_out(kind: models.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUI
 
 
 def _fail(
-    kind: models.Kind, subject_id: uuid.UUID, token: uuid.UUID, number: int, error: Exception, seconds: float
+    kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, number: int, error: Exception, seconds: float
 ) -> None:
     reason = outgoing.clean(retries.reason_of(error), _ERROR_BYTES)
     with db.atomic():
@@ -62,7 +62,7 @@ def _fail(
                 _bury(kind, subject_id, token, reason)
 
 
-def _bury(kind: models.Kind, subject_id: uuid.UUID, token: uuid.UUID, reason: str) -> None:
+def _bury(kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, reason: str) -> None:
     log.warning("dead letter", kind=kind, subject=str(subject_id), reason=reason)
     if kind == "deliver":
         outbox.bury_delivery(subject_id, token, reason)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,8 +33,10 @@ _GRACE = 20.0
 def run(data: Path, port: int) -> None:
     """Run everything until SIGINT or SIGTERM, keeping data in `data` and answering on loopback at `port`.
 
-    Killed with -9 it leaves no orphan: each child asks the kernel for a signal at its parent's death.
+    Raises OSError when the port is taken, EmbeddedPostgresError when there is no PostgreSQL to be had. Killed with -9 it
+    leaves no orphan: each child asks the kernel for a signal at its parent's death.
     """
+    _check_free(port)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
@@ -50,6 +53,16 @@ def run(data: Path, port: int) -> None:
         _greet(variables)
         _supervise(children, postgres, stopping)
     click.echo("Stopped.")
+
+
+def _check_free(port: int) -> None:
+    """Fail here and now: a web process that cannot listen would be started again for ever."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise OSError(f"port {port} on 127.0.0.1 is taken ({error.strerror}); choose another with --port") from None
 
 
 class Child:

@@ -1,57 +1,16 @@
-"""The tables as Peewee models, and the words of their states. `schema.sql` is the truth; a test compares the two.
+"""The tables as Peewee models. `schema.sql` is the truth; a test compares the two.
 
 Models are shapes only: they are bound to a database by `store.db.connect`, and only `store` queries with them.
 """
 
 from __future__ import annotations
 
-import uuid
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Final
 
 import msgspec
 import peewee
-from ulid import ULID
 
-Item = TypeVar("Item")
-Kind = Literal["deliver", "invoke", "post"]
-KINDS: Final[tuple[Kind, ...]] = ("deliver", "invoke", "post")
-
-JOB_VERSION: Final = "JOB_VERSION"
-DYNAMIC_TRIGGER: Final = "DYNAMIC_TRIGGER"
-EPHEMERAL: Final = "EPHEMERAL"
-# Carried out by calling a URL; the others are carried out inside PostgreSQL.
-URL_TYPES: Final = frozenset({EPHEMERAL})
-
-FINAL_RUN_STATUSES: Final = frozenset(
-    {"SUCCESS", "FAILURE", "TIMED_OUT", "ABORTED", "CANCELED", "UNRESOLVED_AUTH", "INVALID_PAYLOAD"}
-)
-
-
-def new_id() -> uuid.UUID:
-    """A fresh row id in UUIDv7 form (RFC 9562): grows with time, also within one millisecond of one process."""
-    return ULID().to_uuid7(compliant=True)
-
-
-def new_event_id() -> str:
-    """The id of an event whose sender gave none: a ULID, 26 characters, as SDK 2.3.18's server made it."""
-    return str(ULID())
-
-
-def as_id(text: str) -> uuid.UUID:
-    """A row id from a URL; one that cannot exist becomes one that nothing has."""
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return uuid.UUID(int=0)
-
-
-def why_skipped(enabled: bool | None, expired: bool | None) -> str | None:
-    """Why a dispatcher's invocation is not carried out any more: `enabled` is None when it is gone. None if it is."""
-    if enabled is None:
-        return "the dispatcher was deleted"
-    if not enabled:
-        return "the dispatcher is disabled"
-    return "the dispatcher has expired" if expired else None
+from kongflow_events import words
 
 
 class Timestamp(peewee.DateTimeField):
@@ -82,7 +41,7 @@ class _Dated(Table):
 class Organization(_Dated):
     """The customer; nothing is ingested while `runs_enabled` is false."""
 
-    id = peewee.UUIDField(primary_key=True, default=new_id)
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
     slug = peewee.TextField(unique=True)
     title = peewee.TextField()
     runs_enabled = peewee.BooleanField(default=True)
@@ -95,7 +54,7 @@ class Organization(_Dated):
 class Project(_Dated):
     """Shares its jobs between its environments."""
 
-    id = peewee.UUIDField(primary_key=True, default=new_id)
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
     slug = peewee.TextField(unique=True)
     name = peewee.TextField()
     organization_id = peewee.UUIDField()
@@ -108,7 +67,7 @@ class Project(_Dated):
 class RuntimeEnvironment(_Dated):
     """The border of all data."""
 
-    id = peewee.UUIDField(primary_key=True, default=new_id)
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
     slug = peewee.TextField()
     type = peewee.TextField()
     organization_id = peewee.UUIDField()
@@ -121,7 +80,7 @@ class RuntimeEnvironment(_Dated):
 class ApiKey(Table):
     """A key, as its hash."""
 
-    id = peewee.UUIDField(primary_key=True, default=new_id)
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
     environment_id = peewee.UUIDField()
     kind = peewee.TextField()
     prefix = peewee.TextField()
@@ -138,7 +97,7 @@ class ApiKey(Table):
 class ExternalAccount(_Dated):
     """One of the customer's customers."""
 
-    id = peewee.UUIDField(primary_key=True, default=new_id)
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
     identifier = peewee.TextField()
     metadata = Jsonb(null=True)
     organization_id = peewee.UUIDField()
@@ -151,7 +110,7 @@ class ExternalAccount(_Dated):
 class EventRecord(_Dated):
     """An event as it was accepted."""
 
-    id = peewee.UUIDField(primary_key=True, default=new_id)
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
     event_id = peewee.TextField()
     name = peewee.TextField()
     timestamp = Timestamp()
@@ -178,7 +137,7 @@ class EventRecord(_Dated):
 class EventDispatcher(_Dated):
     """A stored rule: these names, this source, these filters, this dispatchable."""
 
-    id = peewee.UUIDField(primary_key=True, default=new_id)
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
     event = peewee.TextField()
     source = peewee.TextField()
     payload_filter = Jsonb(null=True)
@@ -231,7 +190,7 @@ class Outbox(Table):
 class Invocation(Table):
     """One (event, dispatcher) pair, its state and its attempts."""
 
-    id = peewee.UUIDField(primary_key=True, default=new_id)
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
     environment_id = peewee.UUIDField()
     event_record_id = peewee.UUIDField()
     dispatcher_id = peewee.UUIDField()
@@ -271,7 +230,7 @@ class InvocationAttempt(Table):
 class Job(_Dated):
     """Something that runs; the project's."""
 
-    id = peewee.UUIDField(primary_key=True, default=new_id)
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
     slug = peewee.TextField()
     title = peewee.TextField()
     internal = peewee.BooleanField(default=False)
@@ -285,7 +244,7 @@ class Job(_Dated):
 class JobVersion(_Dated):
     """A version of a job in one environment."""
 
-    id = peewee.UUIDField(primary_key=True, default=new_id)
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
     job_id = peewee.UUIDField()
     environment_id = peewee.UUIDField()
     version = peewee.TextField()
@@ -311,7 +270,7 @@ class JobAlias(Table):
 class DynamicTrigger(_Dated):
     """One trigger that starts many jobs."""
 
-    id = peewee.UUIDField(primary_key=True, default=new_id)
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
     slug = peewee.TextField()
     environment_id = peewee.UUIDField()
 
@@ -333,7 +292,7 @@ class DynamicTriggerJob(Table):
 class JobRun(_Dated):
     """One execution of a job version for an event."""
 
-    id = peewee.UUIDField(primary_key=True, default=new_id)
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
     environment_id = peewee.UUIDField()
     job_id = peewee.UUIDField()
     version_id = peewee.UUIDField()
@@ -385,27 +344,3 @@ TABLES: Final[tuple[type[Table], ...]] = (
     JobRun,
     ProcessHeartbeat,
 )
-
-
-class Environment(msgspec.Struct, frozen=True):
-    """Whose request this is: what a verified key stands for."""
-
-    id: uuid.UUID
-    organization_id: uuid.UUID
-    project_id: uuid.UUID
-    slug: str
-    runs_enabled: bool = True
-
-
-class HintBatch(msgspec.Struct, frozen=True):
-    """One message to be: ids of rows that are due, as texts; `alone` asks that each be taken alone."""
-
-    ids: tuple[str, ...]
-    alone: bool = False
-
-
-class Page(NamedTuple, Generic[Item]):
-    """A stretch of a list, newest first; `next` is the id to go on before, or None at the end."""
-
-    items: list[Item]
-    next: uuid.UUID | None

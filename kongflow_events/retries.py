@@ -8,10 +8,10 @@ from typing import Final
 
 import msgspec
 
-from kongflow_events import errors, models
+from kongflow_events import errors, words
 
 # Tries before the work becomes a dead letter (upstream's numbers, spec events-semantics.md §9).
-LIMITS: Final[dict[models.Kind, int]] = {"deliver": 5, "invoke": 6, "post": 10}
+LIMITS: Final[dict[words.Kind, int]] = {"deliver": 5, "invoke": 6, "post": 10}
 # The longest pause, and how far chance may move each one, so that what failed together does not return together.
 LONGEST: Final = 6 * 3600.0
 JITTER: Final = 0.2
@@ -31,7 +31,7 @@ class Dead(msgspec.Struct, frozen=True):
     reason: str
 
 
-def decide(kind: models.Kind, attempts: int, error: BaseException, luck: float | None = None) -> Again | Dead:
+def decide(kind: words.Kind, attempts: int, error: BaseException, luck: float | None = None) -> Again | Dead:
     """What follows when attempt number `attempts` (from 1) at this kind of work ended with `error`.
 
     `luck` in 0…1 places the pause within its jitter; chance by default.

@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
-from kongflow_events import logs, models, settings
+from kongflow_events import logs, settings, words
 from kongflow_events.embedded import EmbeddedPostgres
 from kongflow_events.store import db, schema
 from tests.servers import RabbitMQ, RabbitMQNode
@@ -64,7 +64,7 @@ def rabbitmq(_scrubbed: None) -> RabbitMQ:
 def queues(rabbitmq: RabbitMQ) -> RabbitMQ:
     """The broker with nothing in its queues."""
     connection = rabbitmq.connect()
-    for kind in models.KINDS:
+    for kind in words.KINDS:
         for queue in (kind, f"{kind}.DQ", f"{kind}.XQ"):
             channel = connection.channel()
             try:

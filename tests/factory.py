@@ -5,13 +5,13 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from kongflow_events import models, schemas
+from kongflow_events import models, schemas, words
 from kongflow_events.store import db
 
 JOB_EVENT = "order.paid"
 
 
-def environment(name: str = "alice") -> models.Environment:
+def environment(name: str = "alice") -> words.Environment:
     """A DEVELOPMENT environment in an organization and project of its own."""
     with db.unit():
         organization = models.Organization.create(slug=name, title=name)
@@ -19,10 +19,10 @@ def environment(name: str = "alice") -> models.Environment:
         row = models.RuntimeEnvironment.create(
             slug="dev", type="DEVELOPMENT", organization_id=organization.id, project_id=project.id
         )
-    return models.Environment(row.id, organization.id, project.id, "dev")
+    return words.Environment(row.id, organization.id, project.id, "dev")
 
 
-def job(environment: models.Environment, slug: str = "job", version: str = "1.0.0") -> models.JobVersion:
+def job(environment: words.Environment, slug: str = "job", version: str = "1.0.0") -> models.JobVersion:
     """A job with one version, which is `latest`."""
     with db.unit():
         row = models.Job.create(
@@ -35,7 +35,7 @@ def job(environment: models.Environment, slug: str = "job", version: str = "1.0.
     return made
 
 
-def trigger(environment: models.Environment, *job_ids: uuid.UUID) -> uuid.UUID:
+def trigger(environment: words.Environment, *job_ids: uuid.UUID) -> uuid.UUID:
     """A dynamic trigger with these jobs attached."""
     with db.unit():
         row = models.DynamicTrigger.create(slug=uuid.uuid4().hex, environment_id=environment.id)
@@ -44,7 +44,7 @@ def trigger(environment: models.Environment, *job_ids: uuid.UUID) -> uuid.UUID:
     return row.id
 
 
-def dispatcher(environment: models.Environment, *names: str, to: dict[str, Any], **columns: Any) -> uuid.UUID:
+def dispatcher(environment: words.Environment, *names: str, to: dict[str, Any], **columns: Any) -> uuid.UUID:
     """A dispatcher that listens to `names` (JOB_EVENT when none are given) and sets off `to`."""
     names = names or (JOB_EVENT,)
     with db.unit(), db.atomic():
@@ -67,15 +67,15 @@ def dispatcher(environment: models.Environment, *names: str, to: dict[str, Any],
 
 def to_job(version: models.JobVersion) -> dict[str, Any]:
     """The dispatchable that starts this version."""
-    return {"type": models.JOB_VERSION, "id": str(version.id)}
+    return {"type": words.JOB_VERSION, "id": str(version.id)}
 
 
 def to_url(url: str) -> dict[str, Any]:
     """The dispatchable that calls this URL."""
-    return {"type": models.EPHEMERAL, "url": url}
+    return {"type": words.EPHEMERAL, "url": url}
 
 
-def account(environment: models.Environment, identifier: str) -> uuid.UUID:
+def account(environment: words.Environment, identifier: str) -> uuid.UUID:
     """An external account."""
     with db.unit():
         row = models.ExternalAccount.create(

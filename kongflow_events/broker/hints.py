@@ -17,7 +17,7 @@ from dramatiq.common import xq_name
 
 from kongflow_events import errors
 from kongflow_events.broker.guarded import patient_url
-from kongflow_events.models import HintBatch
+from kongflow_events.words import HintBatch
 
 log = structlog.get_logger(__name__)
 

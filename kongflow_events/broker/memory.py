@@ -11,7 +11,7 @@ from dramatiq.brokers.stub import StubBroker
 
 from kongflow_events.broker.guarded import middleware
 from kongflow_events.broker.hints import batches, message
-from kongflow_events.models import HintBatch
+from kongflow_events.words import HintBatch
 
 # Rejected messages that are kept to be looked at.
 _KEPT: Final = 100

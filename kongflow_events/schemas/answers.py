@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from kongflow_events import errors, models
+from kongflow_events import errors, models, words
 from kongflow_events.schemas import queries
 from kongflow_events.schemas.dates import iso
 
@@ -196,7 +196,7 @@ def dispatcher(
     )
 
 
-def page(found: models.Page[Item], shown: Callable[[Item], Any]) -> ListOf:
+def page(found: words.Page[Item], shown: Callable[[Item], Any]) -> ListOf:
     """A page of a list, each item as `shown`."""
     return ListOf([shown(item) for item in found.items], queries.encode_cursor(found.next))
 

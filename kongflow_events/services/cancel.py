@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import NamedTuple
 
-from kongflow_events import errors, models
+from kongflow_events import errors, models, words
 from kongflow_events.store import events, runs
 
 
@@ -16,7 +16,7 @@ class CancelledRuns(NamedTuple):
     failed: list[uuid.UUID]
 
 
-def cancel_event(environment: models.Environment, event_id: str) -> models.EventRecord:
+def cancel_event(environment: words.Environment, event_id: str) -> models.EventRecord:
     """Cancel an event; returns it. One that is cancelled already stays as it is; a delivered one is only marked.
 
     Raises NotFound. An event that was not yet delivered never will be: delivery and cancelling lock the same row.
@@ -27,7 +27,7 @@ def cancel_event(environment: models.Environment, event_id: str) -> models.Event
     return record
 
 
-def cancel_runs_for_event(environment: models.Environment, event_id: str) -> CancelledRuns:
+def cancel_runs_for_event(environment: words.Environment, event_id: str) -> CancelledRuns:
     """Cancel every run of the event that has not ended, whatever it is doing; raises NotFound."""
     record = events.get(environment.id, event_id)
     if record is None:

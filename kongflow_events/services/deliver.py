@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from kongflow_events import alone, errors, filters, models
+from kongflow_events import alone, errors, filters, words
 from kongflow_events.store import db, deliveries
 
 log = structlog.get_logger(__name__)
 
-Hints = dict[models.Kind, list[uuid.UUID]]
+Hints = dict[words.Kind, list[uuid.UUID]]
 
 # Invocations that one transaction may write; one event's fan-out stays whole even when it alone is more.
 MOST_INVOCATIONS = 5_000

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from kongflow_events import errors, filters, models, outgoing, schemas, settings
+from kongflow_events import errors, filters, models, outgoing, schemas, settings, words
 from kongflow_events.store import db, dispatchers, jobs
 
 # As a dispatchable id it stands in an index, into which it has to fit.
@@ -22,12 +22,12 @@ class Written(NamedTuple):
     warnings: list[str]
 
 
-def create_event_dispatcher(environment: models.Environment, body: schemas.DispatcherBody) -> Written:
+def create_event_dispatcher(environment: words.Environment, body: schemas.DispatcherBody) -> Written:
     """Store a dispatcher. Raises Invalid (a filter, a target), or Conflict: one for this target exists."""
     warnings = _check_filters({"payloadFilter": body.payload_filter, "contextFilter": body.context_filter})
     with db.atomic():
         dispatchable, dispatchable_id = _target(environment, body.dispatchable)
-        ephemeral = dispatchable["type"] == models.EPHEMERAL
+        ephemeral = dispatchable["type"] == words.EPHEMERAL
         columns = {
             "source": body.source,
             "payload_filter": body.payload_filter,
@@ -44,7 +44,7 @@ def create_event_dispatcher(environment: models.Environment, body: schemas.Dispa
         return Written(dispatchers.with_names([row])[0], warnings)
 
 
-def create_ephemeral_dispatcher(environment: models.Environment, body: schemas.EphemeralBody) -> models.EventDispatcher:
+def create_ephemeral_dispatcher(environment: words.Environment, body: schemas.EphemeralBody) -> models.EventDispatcher:
     """Wait for one event at a URL; a second wait for the same URL returns the first one unchanged, as upstream does.
 
     Raises Refused (400) with the issues of a URL or a filter that cannot be.
@@ -58,7 +58,7 @@ def create_ephemeral_dispatcher(environment: models.Environment, body: schemas.E
         "source": body.source,
         "payload_filter": None if body.filter is msgspec.UNSET else body.filter,
         "context_filter": None if body.context_filter is msgspec.UNSET else body.context_filter,
-        "dispatchable": {"type": models.EPHEMERAL, "url": body.url},
+        "dispatchable": {"type": words.EPHEMERAL, "url": body.url},
         "dispatchable_id": body.url,
         "environment_id": environment.id,
         "one_shot": True,
@@ -74,7 +74,7 @@ def create_ephemeral_dispatcher(environment: models.Environment, body: schemas.E
 
 
 def update_event_dispatcher(
-    environment: models.Environment, dispatcher_id: str, change: schemas.DispatcherChange
+    environment: words.Environment, dispatcher_id: str, change: schemas.DispatcherChange
 ) -> Written:
     """Change what is given, in one transaction. Raises NotFound, or Invalid for a filter."""
     given = {name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not msgspec.UNSET}
@@ -84,32 +84,32 @@ def update_event_dispatcher(
     event = given.pop("event", None)
     names = None if event is None else schemas.names_of(event)
     with db.atomic():
-        row = _found(dispatchers.change(environment.id, models.as_id(dispatcher_id), given, names))
+        row = _found(dispatchers.change(environment.id, words.as_id(dispatcher_id), given, names))
         return Written(dispatchers.with_names([row])[0], warnings)
 
 
-def get_event_dispatcher(environment: models.Environment, dispatcher_id: str) -> dispatchers.Listed:
+def get_event_dispatcher(environment: words.Environment, dispatcher_id: str) -> dispatchers.Listed:
     """The environment's dispatcher of this id; raises NotFound."""
-    row = _found(dispatchers.get(environment.id, models.as_id(dispatcher_id)))
+    row = _found(dispatchers.get(environment.id, words.as_id(dispatcher_id)))
     return dispatchers.with_names([row])[0]
 
 
 def list_event_dispatchers(
-    environment: models.Environment,
+    environment: words.Environment,
     *,
     cursor: uuid.UUID | None = None,
     limit: int = 50,
     event: str | None = None,
     enabled: bool | None = None,
-) -> models.Page[dispatchers.Listed]:
+) -> words.Page[dispatchers.Listed]:
     """The environment's dispatchers, newest first, going on where a page ended (its `next` is the `cursor`)."""
     found = dispatchers.newest(environment.id, cursor, limit, event=event, enabled=enabled)
-    return models.Page(dispatchers.with_names(found.items), found.next)
+    return words.Page(dispatchers.with_names(found.items), found.next)
 
 
-def delete_event_dispatcher(environment: models.Environment, dispatcher_id: str) -> None:
+def delete_event_dispatcher(environment: words.Environment, dispatcher_id: str) -> None:
     """Delete a dispatcher; what it matched before stays, and is skipped if it was not carried out. Raises NotFound."""
-    if not dispatchers.delete(environment.id, models.as_id(dispatcher_id)):
+    if not dispatchers.delete(environment.id, words.as_id(dispatcher_id)):
         raise errors.NotFound("Dispatcher not found")
 
 
@@ -142,9 +142,9 @@ def _check_filters(given: dict[str, Any]) -> list[str]:
     return warnings
 
 
-def _target(environment: models.Environment, body: Any) -> tuple[dict[str, Any], str]:
+def _target(environment: words.Environment, body: Any) -> tuple[dict[str, Any], str]:
     """A dispatchable as it is stored, and the id that tells whether there is one for it already."""
-    if body.type == models.EPHEMERAL:
+    if body.type == words.EPHEMERAL:
         if body.url is msgspec.UNSET:
             raise errors.Invalid(errors.Issue("invalid_type", "dispatchable.url", "Required"))
         _check_url(body.url, "dispatchable.url")
@@ -163,5 +163,5 @@ def _check_url(url: str, path: str) -> None:
     outgoing.check_url(url, settings.current().networks, path=path)
 
 
-def _account(environment: models.Environment, identifier: Any) -> uuid.UUID | None:
+def _account(environment: words.Environment, identifier: Any) -> uuid.UUID | None:
     return dispatchers.account_id(environment, identifier) if identifier else None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
-from kongflow_events import errors, models
+from kongflow_events import errors, models, words
 from kongflow_events.store import events, runs
 
 
-def get_event_record(environment: models.Environment, event_id: str) -> models.EventRecord:
+def get_event_record(environment: words.Environment, event_id: str) -> models.EventRecord:
     """The event that its sender called `event_id`; raises NotFound."""
     record = events.get(environment.id, event_id)
     if record is None:
@@ -18,7 +18,7 @@ def get_event_record(environment: models.Environment, event_id: str) -> models.E
 
 
 def list_event_records(
-    environment: models.Environment,
+    environment: words.Environment,
     *,
     cursor: uuid.UUID | None = None,
     limit: int = 50,
@@ -28,7 +28,7 @@ def list_event_records(
     state: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-) -> models.Page[models.EventRecord]:
+) -> words.Page[models.EventRecord]:
     """The environment's events, newest first, going on where a page ended (its `next` is the `cursor`).
 
     None asks nothing: `account` is an identifier, `state` one of `store.events.STATES`, times bound `created_at` from
@@ -38,7 +38,7 @@ def list_event_records(
     return events.newest(environment.id, wanted, cursor, limit)
 
 
-def list_event_runs(environment: models.Environment, event_id: str) -> tuple[models.EventRecord, list[models.JobRun]]:
+def list_event_runs(environment: words.Environment, event_id: str) -> tuple[models.EventRecord, list[models.JobRun]]:
     """An event and the runs it started, in the order they were made; raises NotFound."""
     record = get_event_record(environment, event_id)
     return record, runs.for_event(record.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kongflow_events import errors, models, schemas
+from kongflow_events import errors, models, schemas, words
 from kongflow_events.store import db, events
 
 # Retention may take a record away between the two statements; more often than this in a row is not retention.
@@ -16,7 +16,7 @@ _ROUNDS = 5
 
 
 def ingest_send_event(
-    environment: models.Environment, event: schemas.SendEvent, options: schemas.SendOptions | None = None
+    environment: words.Environment, event: schemas.SendEvent, options: schemas.SendOptions | None = None
 ) -> models.EventRecord:
     """Store `event`; returns the record, whether it is new, changed or known already.
 
@@ -28,7 +28,7 @@ def ingest_send_event(
 
 
 def ingest_send_events(
-    environment: models.Environment, batch: Sequence[schemas.SendEvent], options: schemas.SendOptions | None = None
+    environment: words.Environment, batch: Sequence[schemas.SendEvent], options: schemas.SendOptions | None = None
 ) -> list[models.EventRecord]:
     """Store every event of `batch`, or none, in one transaction; returns their records in the order of the batch.
 
@@ -41,7 +41,7 @@ def ingest_send_events(
 
 
 def _store_all(
-    environment: models.Environment, sent: Sequence[events.Sent], when: events.When
+    environment: words.Environment, sent: Sequence[events.Sent], when: events.When
 ) -> list[models.EventRecord]:
     latest: dict[str, models.EventRecord] = {}
     with db.atomic():
@@ -51,7 +51,7 @@ def _store_all(
 
 
 def _store(
-    environment: models.Environment, sent: Sequence[events.Sent], when: events.When
+    environment: words.Environment, sent: Sequence[events.Sent], when: events.When
 ) -> dict[str, models.EventRecord]:
     stored: dict[str, models.EventRecord] = {}
     for _ in range(_ROUNDS):
@@ -80,14 +80,14 @@ def _rounds(sent: Sequence[events.Sent]) -> Iterator[list[events.Sent]]:
         left = later
 
 
-def _check_enabled(environment: models.Environment) -> None:
+def _check_enabled(environment: words.Environment) -> None:
     if not environment.runs_enabled:
         raise errors.Forbidden("Runs are disabled for this organization")
 
 
 def _sent(event: schemas.SendEvent) -> events.Sent:
     return events.Sent(
-        event_id=models.new_event_id() if event.id is None else event.id,
+        event_id=words.new_event_id() if event.id is None else event.id,
         name=event.name,
         timestamp=event.timestamp,
         payload=event.payload,

@@ -12,7 +12,7 @@ from functools import partial
 
 import structlog
 
-from kongflow_events import alone, models
+from kongflow_events import alone, words
 from kongflow_events.store import db, invocations
 
 log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ def _starts_of(taken: Sequence[invocations.Taken]) -> Mapping[str, list[invocati
     for one in taken:
         targets[one.type].add(one.target)
     by_target = defaultdict(list)
-    for start in invocations.starts(targets[models.JOB_VERSION], targets[models.DYNAMIC_TRIGGER]):
+    for start in invocations.starts(targets[words.JOB_VERSION], targets[words.DYNAMIC_TRIGGER]):
         by_target[start.target].append(start)
     return by_target
 
@@ -82,7 +82,7 @@ def _end(one: invocations.Taken, started: Mapping[str, list[invocations.Start]],
 
 
 def _outcome(one: invocations.Taken, exists: bool) -> tuple[str, str | None]:
-    skipped = models.why_skipped(one.enabled, one.expired)
+    skipped = words.why_skipped(one.enabled, one.expired)
     if skipped:
         return "SKIPPED", skipped
     if not exists:

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import msgspec
 
-from kongflow_events import errors, filters, models, schemas
+from kongflow_events import errors, filters, schemas, words
 from kongflow_events.store import db, dispatchers, jobs
 
 # It stands in an index, into which it has to fit.
 _LONGEST_SLUG: Final = 512
 
 
-def register_job(environment: models.Environment, body: schemas.JobBody) -> schemas.Job:
+def register_job(environment: words.Environment, body: schemas.JobBody) -> schemas.Job:
     """Register a version of a job; raises Invalid for a filter.
 
     `latest`, and with it the dispatcher, goes to the highest version by semantic versioning: an older one registered
@@ -37,7 +37,7 @@ def register_job(environment: models.Environment, body: schemas.JobBody) -> sche
 
 
 def put_dynamic_trigger(
-    environment: models.Environment, slug: str, body: schemas.DynamicTriggerBody
+    environment: words.Environment, slug: str, body: schemas.DynamicTriggerBody
 ) -> schemas.DynamicTrigger:
     """Make a dynamic trigger, or give it other jobs. Raises Invalid naming each job that does not exist."""
     if len(slug) > _LONGEST_SLUG:
@@ -67,13 +67,13 @@ def _filters(trigger: Any) -> tuple[Any, Any, list[str]]:
 
 
 def _listen(
-    environment: models.Environment, job_id: uuid.UUID, version_id: uuid.UUID, trigger: Any, payload: Any, context: Any
+    environment: words.Environment, job_id: uuid.UUID, version_id: uuid.UUID, trigger: Any, payload: Any, context: Any
 ) -> uuid.UUID:
     columns = {
         "source": trigger.source,
         "payload_filter": payload,
         "context_filter": context,
-        "dispatchable": {"type": models.JOB_VERSION, "id": str(version_id)},
+        "dispatchable": {"type": words.JOB_VERSION, "id": str(version_id)},
     }
     names = schemas.names_of(trigger.event)
     existing = dispatchers.of_target(environment.id, str(job_id))
@@ -86,6 +86,6 @@ def _listen(
     return made
 
 
-def _listening(environment: models.Environment, job_id: uuid.UUID) -> uuid.UUID | None:
+def _listening(environment: words.Environment, job_id: uuid.UUID) -> uuid.UUID | None:
     existing = dispatchers.of_target(environment.id, str(job_id))
     return existing.id if existing else None

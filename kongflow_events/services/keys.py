@@ -10,7 +10,7 @@ import time
 import uuid
 from typing import Final, NamedTuple
 
-from kongflow_events import errors, models
+from kongflow_events import errors, words
 from kongflow_events.store import db, environments
 
 PRIVATE: Final = "private"
@@ -40,7 +40,7 @@ _verified: dict[bytes, tuple[float, environments.Verified]] = {}
 _lock = threading.Lock()
 
 
-def create_key(environment: models.Environment, kind: str = PRIVATE) -> NewKey:
+def create_key(environment: words.Environment, kind: str = PRIVATE) -> NewKey:
     """Make a key of `kind` for the environment; only its hash is stored."""
     start = f"{_FORMS[kind]}_{environment.slug}_"
     key = start + "".join(secrets.choice(_LETTERS) for _ in range(_LENGTH))
@@ -48,7 +48,7 @@ def create_key(environment: models.Environment, kind: str = PRIVATE) -> NewKey:
     return NewKey(environments.add_key(environment.id, kind, prefix, _hash(key)), kind, prefix, key)
 
 
-def authenticate(authorization: str | None, *, public_allowed: bool = False) -> models.Environment:
+def authenticate(authorization: str | None, *, public_allowed: bool = False) -> words.Environment:
     """Whose request this is, by its `Authorization` header: `Bearer KEY`, or the bare key.
 
     Raises Unauthorized: no header, an unknown, revoked or expired key, one of a deleted project, or a public key where
@@ -62,7 +62,7 @@ def authenticate(authorization: str | None, *, public_allowed: bool = False) -> 
     return verified.environment
 
 
-def revoke_key(environment: models.Environment, key: str) -> None:
+def revoke_key(environment: words.Environment, key: str) -> None:
     """Revoke a key by its id or visible prefix; it works nowhere after five seconds. Raises NotFound."""
     if not environments.revoke_key(environment.id, key):
         raise errors.NotFound(f"no single live key {key} in this environment")
@@ -70,7 +70,7 @@ def revoke_key(environment: models.Environment, key: str) -> None:
         _verified.clear()
 
 
-def list_keys(environment: models.Environment) -> list[environments.Key]:
+def list_keys(environment: words.Environment) -> list[environments.Key]:
     """The environment's keys, newest first, without the keys themselves."""
     return environments.keys(environment.id)
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 import msgspec
 import structlog
 
-from kongflow_events import errors, models, outgoing, retries, schemas, settings
+from kongflow_events import errors, outgoing, retries, schemas, settings, words
 from kongflow_events.store import db, posts
 
 log = structlog.get_logger(__name__)
@@ -84,7 +84,7 @@ def _ended_before_the_call(claimed: posts.Claimed) -> bool:
 def _ending_without_a_call(claimed: posts.Claimed) -> tuple[str, str] | None:
     if claimed.cancelled:
         return "CANCELED", "event cancelled"
-    skipped = models.why_skipped(claimed.enabled, claimed.expired)
+    skipped = words.why_skipped(claimed.enabled, claimed.expired)
     if skipped:
         return "SKIPPED", skipped
     if claimed.attempts > retries.LIMITS["post"]:

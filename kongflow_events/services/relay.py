@@ -13,9 +13,9 @@ from typing import Protocol
 
 import structlog
 
-from kongflow_events import errors, models
-from kongflow_events.models import HintBatch
+from kongflow_events import errors, words
 from kongflow_events.store import db, outbox
+from kongflow_events.words import HintBatch
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Relay:
         self._hints = hints
         self._batch = batch
         self._high_water = high_water
-        self._orders = {kind: _Order() for kind in models.KINDS}
+        self._orders = {kind: _Order() for kind in words.KINDS}
         self._scanned = -_FULL_SCAN
         self._resting_until = 0.0
 
@@ -90,7 +90,7 @@ class Relay:
             for order in self._orders.values():
                 order.since = _EVER
 
-    def _drain(self, kind: models.Kind) -> int:
+    def _drain(self, kind: words.Kind) -> int:
         total = 0
         # A call to a URL may take seconds: its message carries one id, so that it holds up no other.
         size = 1 if kind == "post" else self._batch
@@ -105,7 +105,7 @@ class Relay:
             if not self._orders[kind].behind:
                 return total
 
-    def _move(self, kind: models.Kind, limit: int) -> list[outbox.Hinted]:
+    def _move(self, kind: words.Kind, limit: int) -> list[outbox.Hinted]:
         """Move rows' next hint ahead: the oldest first, or lane by lane once there is more than can be taken."""
         order = self._orders[kind]
         if not order.behind:
@@ -119,7 +119,7 @@ class Relay:
         order.after = visited.after
         return visited.rows
 
-    def _publish(self, kind: models.Kind, rows: Sequence[outbox.Hinted], size: int) -> None:
+    def _publish(self, kind: words.Kind, rows: Sequence[outbox.Hinted], size: int) -> None:
         if not rows:
             return
         try:

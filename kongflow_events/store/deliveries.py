@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from kongflow_events import models
+from kongflow_events import words
 from kongflow_events.store import db, outbox
 
 # Somebody else's event is skipped, not waited for: whoever holds it is delivering, changing or cancelling it.
@@ -166,7 +166,7 @@ def invoke(matches: Sequence[Match]) -> Made:
     A pair that has its invocation already gets no second; a one-shot dispatcher that waits for another event gets a
     skipped one.
     """
-    parameters = {**_columns(matches), "url_types": list(models.URL_TYPES)}
+    parameters = {**_columns(matches), "url_types": list(words.URL_TYPES)}
     made = db.rows(_INVOKE, parameters)
     if len(made) < len(matches) and (superseded := [match for match in matches if match.one_shot]):
         db.run(_SUPERSEDE, _columns(superseded))
@@ -175,7 +175,7 @@ def invoke(matches: Sequence[Match]) -> Made:
 
 def _columns(matches: Sequence[Match]) -> dict[str, Any]:
     return {
-        "ids": [models.new_id() for _ in matches],
+        "ids": [words.new_id() for _ in matches],
         "records": [match.record_id for match in matches],
         "dispatchers": [match.dispatcher_id for match in matches],
     }

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import peewee
 
-from kongflow_events import models
+from kongflow_events import models, words
 from kongflow_events.store import db
 
 _UNIQUE = "event_dispatchers_dispatchable_id_environment_id_key"
@@ -43,10 +43,10 @@ class Listed(NamedTuple):
     account: str | None
 
 
-def account_id(environment: models.Environment, identifier: str) -> uuid.UUID:
+def account_id(environment: words.Environment, identifier: str) -> uuid.UUID:
     """The external account of this identifier, made when it is new."""
     parameters = {
-        "id": models.new_id(),
+        "id": words.new_id(),
         "organization": environment.organization_id,
         "environment": environment.id,
         "identifier": identifier,
@@ -106,7 +106,7 @@ def of_target(environment_id: uuid.UUID, dispatchable_id: str) -> models.EventDi
 
 def newest(
     environment_id: uuid.UUID, before: uuid.UUID | None, limit: int, *, event: str | None, enabled: bool | None
-) -> models.Page[models.EventDispatcher]:
+) -> words.Page[models.EventDispatcher]:
     """The environment's dispatchers, newest first, going on before `before`; those that listen to `event`, if given."""
     table, names = models.EventDispatcher, models.EventDispatcherName
     query = table.select().where(table.environment_id == environment_id)
@@ -120,7 +120,7 @@ def newest(
         )
         query = query.where(table.id.in_(listening))
     found = list(query.order_by(table.id.desc()).limit(limit + 1))
-    return models.Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+    return words.Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
 
 def with_names(rows: Sequence[models.EventDispatcher]) -> list[Listed]:

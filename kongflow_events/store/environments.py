@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from kongflow_events import models
+from kongflow_events import models, words
 from kongflow_events.store import db
 
 _VERIFY = """
@@ -30,7 +30,7 @@ class Verified(msgspec.Struct, frozen=True):
 
     key_id: uuid.UUID
     kind: str
-    environment: models.Environment
+    environment: words.Environment
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ def verify(sha256: bytes) -> Verified | None:
     row = found[0]
     if row["unused"]:
         db.run("UPDATE api_keys SET last_used_at = now() WHERE id = %s", (row["key_id"],))
-    environment = models.Environment(
+    environment = words.Environment(
         row["id"], row["organization_id"], row["project_id"], row["slug"], row["runs_enabled"]
     )
     return Verified(row["key_id"], row["kind"], environment)
@@ -91,7 +91,7 @@ def keys(environment_id: uuid.UUID) -> list[Key]:
     return [Key(**row) for row in found]
 
 
-def find_or_make(organization: str, project: str, type_: str, slug: str) -> tuple[models.Environment, bool]:
+def find_or_make(organization: str, project: str, type_: str, slug: str) -> tuple[words.Environment, bool]:
     """The environment of this type in the project, made with the organization and project it needs; True when new.
 
     The three slugs are unique, so two at once make one: whoever comes second finds it. Raises ValueError when the
@@ -102,13 +102,13 @@ def find_or_make(organization: str, project: str, type_: str, slug: str) -> tupl
     if home.organization_id != owner.id:
         raise ValueError(f"the project {project} belongs to another organization")
     place = {"project_id": home.id, "slug": slug}
-    made = models.RuntimeEnvironment.insert(**place, type=type_, organization_id=owner.id, id=models.new_id())
+    made = models.RuntimeEnvironment.insert(**place, type=type_, organization_id=owner.id, id=words.new_id())
     new = bool(list(made.on_conflict_ignore().returning(models.RuntimeEnvironment.id).execute()))
     row = models.RuntimeEnvironment.get(**place)
-    return models.Environment(row.id, owner.id, home.id, slug), new
+    return words.Environment(row.id, owner.id, home.id, slug), new
 
 
-def find(organization: str, project: str, slug: str) -> models.Environment | None:
+def find(organization: str, project: str, slug: str) -> words.Environment | None:
     """The environment at this place."""
     found = db.rows(
         """SELECT environments.id, environments.organization_id, environments.project_id, environments.slug
@@ -118,10 +118,10 @@ def find(organization: str, project: str, slug: str) -> models.Environment | Non
             WHERE organizations.slug = %s AND projects.slug = %s AND environments.slug = %s""",
         (organization, project, slug),
     )
-    return models.Environment(**found[0]) if found else None
+    return words.Environment(**found[0]) if found else None
 
 
 def _find_or_make(table: type[Table], place: dict[str, str], rest: dict[str, object]) -> Table:
-    table.insert(**place, **rest, id=models.new_id()).on_conflict_ignore().execute()
+    table.insert(**place, **rest, id=words.new_id()).on_conflict_ignore().execute()
     found: Table = table.get(**place)
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from kongflow_events import models
+from kongflow_events import models, words
 from kongflow_events.store import db
 
 # What an EventRecord is made of; its payload is decoded from payload_raw, which saves sending it twice.
@@ -132,10 +132,10 @@ class When(msgspec.Struct, frozen=True):
     account: str | None
 
 
-def send(environment: models.Environment, events: Sequence[Sent], when: When) -> dict[str, models.EventRecord]:
+def send(environment: words.Environment, events: Sequence[Sent], when: When) -> dict[str, models.EventRecord]:
     """Store `events` (no id twice) and what is owed for them; returns those created or changed, by event id."""
     parameters: dict[str, Any] = {
-        "ids": [models.new_id() for _ in events],
+        "ids": [words.new_id() for _ in events],
         "event_ids": [event.event_id for event in events],
         "names": [event.name for event in events],
         "timestamps": [event.timestamp for event in events],
@@ -144,7 +144,7 @@ def send(environment: models.Environment, events: Sequence[Sent], when: When) ->
         "sources": [event.source for event in events],
         "payload_types": [event.payload_type for event in events],
         "account": when.account,
-        "account_id": models.new_id(),
+        "account_id": words.new_id(),
         "deliver_at": when.deliver_at,
         "deliver_after": when.deliver_after,
         **_owner(environment),
@@ -152,7 +152,7 @@ def send(environment: models.Environment, events: Sequence[Sent], when: When) ->
     return _by_event_id(db.rows(_SEND, parameters))
 
 
-def again(environment: models.Environment, event_ids: Sequence[str]) -> dict[str, models.EventRecord]:
+def again(environment: words.Environment, event_ids: Sequence[str]) -> dict[str, models.EventRecord]:
     """The stored records of `event_ids`, locked; an undelivered one is owed again. Missing ones are not in the answer."""
     return _by_event_id(db.rows(_AGAIN, {"event_ids": list(event_ids), "environment": environment.id}))
 
@@ -184,7 +184,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 def newest(
     environment_id: uuid.UUID, wanted: Wanted, before: uuid.UUID | None, limit: int
-) -> models.Page[models.EventRecord]:
+) -> words.Page[models.EventRecord]:
     """The environment's events, newest first, from just before the record `before`. Times bound `created_at`."""
     parameters = {"environment": environment_id, "before": before, "limit": limit + 1, **msgspec.structs.asdict(wanted)}
     found = db.rows(
@@ -193,7 +193,7 @@ def newest(
         parameters,
     )
     records = [_record(row) for row in found[:limit]]
-    return models.Page(records, records[-1].id if len(found) > limit else None)
+    return words.Page(records, records[-1].id if len(found) > limit else None)
 
 
 def _conditions(wanted: Wanted, before: uuid.UUID | None) -> list[str]:
@@ -210,7 +210,7 @@ def _conditions(wanted: Wanted, before: uuid.UUID | None) -> list[str]:
     return [*conditions, _STATES[wanted.state]] if wanted.state else conditions
 
 
-def _owner(environment: models.Environment) -> dict[str, uuid.UUID]:
+def _owner(environment: words.Environment) -> dict[str, uuid.UUID]:
     return {
         "environment": environment.id,
         "organization": environment.organization_id,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from kongflow_events import models
+from kongflow_events import words
 from kongflow_events.store import db, outbox
 
 # A row that another worker holds is skipped: it is being carried out.
@@ -152,7 +152,7 @@ def finish(runs: Sequence[Run], ended: Sequence[Ended]) -> None:
     db.run(
         _FINISH,
         {
-            "run_ids": [models.new_id() for _ in runs],
+            "run_ids": [words.new_id() for _ in runs],
             "run_invocations": [run.invocation_id for run in runs],
             "run_jobs": [run.job_id for run in runs],
             "run_versions": [run.version_id for run in runs],
@@ -174,15 +174,15 @@ def note_attempt(invocation_id: uuid.UUID, number: int, outcome: str, error: str
     db.run(_NOTE, {"id": invocation_id, "number": number, "outcome": outcome, "error": error, "seconds": seconds})
 
 
-def find_or_make(dispatcher_id: uuid.UUID, event_record_id: uuid.UUID) -> tuple[uuid.UUID, models.Kind] | None:
+def find_or_make(dispatcher_id: uuid.UUID, event_record_id: uuid.UUID) -> tuple[uuid.UUID, words.Kind] | None:
     """The first delivery's invocation of this pair, made and owed if there was none; None if either is missing."""
     found = db.rows(
         _FIND_OR_MAKE,
         {
-            "id": models.new_id(),
+            "id": words.new_id(),
             "dispatcher": dispatcher_id,
             "record": event_record_id,
-            "url_types": list(models.URL_TYPES),
+            "url_types": list(words.URL_TYPES),
         },
     )
     return (found[0]["id"], "post" if found[0]["url"] else "invoke") if found else None

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kongflow_events import models
+from kongflow_events import models, words
 from kongflow_events.store import db
 
 # The update makes the row visible, and locks it: two registrations of one job go one after the other.
@@ -42,15 +42,15 @@ RETURNING id
 """
 
 _TARGETS = {
-    models.JOB_VERSION: "SELECT job_id AS id FROM job_versions WHERE id::text = %s AND environment_id = %s",
-    models.DYNAMIC_TRIGGER: "SELECT id FROM dynamic_triggers WHERE id::text = %s AND environment_id = %s",
+    words.JOB_VERSION: "SELECT job_id AS id FROM job_versions WHERE id::text = %s AND environment_id = %s",
+    words.DYNAMIC_TRIGGER: "SELECT id FROM dynamic_triggers WHERE id::text = %s AND environment_id = %s",
 }
 
 
-def put_job(environment: models.Environment, slug: str, title: str) -> uuid.UUID:
+def put_job(environment: words.Environment, slug: str, title: str) -> uuid.UUID:
     """The project's job of this slug, made or renamed, and locked until the transaction ends."""
     parameters = {
-        "id": models.new_id(),
+        "id": words.new_id(),
         "slug": slug,
         "title": title,
         "organization": environment.organization_id,
@@ -62,7 +62,7 @@ def put_job(environment: models.Environment, slug: str, title: str) -> uuid.UUID
 def put_version(job_id: uuid.UUID, environment_id: uuid.UUID, version: str, specification: str) -> uuid.UUID:
     """The job's version in the environment, made or with a new specification (JSON text)."""
     parameters = {
-        "id": models.new_id(),
+        "id": words.new_id(),
         "job": job_id,
         "environment": environment_id,
         "version": version,
@@ -82,13 +82,13 @@ def point_latest(job_id: uuid.UUID, environment_id: uuid.UUID, version_id: uuid.
     db.run(_POINT, (job_id, environment_id, version_id))
 
 
-def find(environment: models.Environment, slug: str) -> models.Job | None:
+def find(environment: words.Environment, slug: str) -> models.Job | None:
     """The project's job of this slug."""
     table = models.Job
     return table.get_or_none((table.project_id == environment.project_id) & (table.slug == slug))
 
 
-def ids_of(environment: models.Environment, slugs: Sequence[str]) -> Mapping[str, uuid.UUID]:
+def ids_of(environment: words.Environment, slugs: Sequence[str]) -> Mapping[str, uuid.UUID]:
     """The ids of the project's jobs of these slugs; unknown ones are missing."""
     found = db.rows(
         "SELECT slug, id FROM jobs WHERE project_id = %s AND slug = ANY(%s)", (environment.project_id, list(slugs))
@@ -98,7 +98,7 @@ def ids_of(environment: models.Environment, slugs: Sequence[str]) -> Mapping[str
 
 def put_trigger(environment_id: uuid.UUID, slug: str, job_ids: Sequence[uuid.UUID]) -> uuid.UUID:
     """The environment's dynamic trigger of this slug, with exactly these jobs. To be called in a transaction."""
-    trigger = _id(db.rows(_TRIGGER, {"id": models.new_id(), "slug": slug, "environment": environment_id}))
+    trigger = _id(db.rows(_TRIGGER, {"id": words.new_id(), "slug": slug, "environment": environment_id}))
     attached = models.DynamicTriggerJob
     attached.delete().where(attached.dynamic_trigger_id == trigger).execute()
     rows = [{"dynamic_trigger_id": trigger, "job_id": job_id} for job_id in job_ids]

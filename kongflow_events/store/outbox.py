@@ -12,7 +12,7 @@ from datetime import datetime
 
 import msgspec
 
-from kongflow_events import models
+from kongflow_events import words
 from kongflow_events.store import db
 
 # A row that was hinted this often without progress has probably killed its workers: it is taken alone from then on.
@@ -78,7 +78,7 @@ class Waiting(msgspec.Struct, frozen=True):
     """What has rows to hint, and the time of the database at which that was so."""
 
     now: datetime
-    kinds: list[models.Kind]
+    kinds: list[words.Kind]
 
 
 class Hinted(msgspec.Struct, frozen=True):
@@ -103,16 +103,16 @@ class Lanes(msgspec.Struct, frozen=True):
 
 def waiting(since: datetime) -> Waiting:
     """The kinds of work that have a row to hint, due since `since` or later, by the database's clock."""
-    return Waiting(**db.rows(_WAITING, {"kinds": list(models.KINDS), "since": since})[0])
+    return Waiting(**db.rows(_WAITING, {"kinds": list(words.KINDS), "since": since})[0])
 
 
-def hint_oldest(kind: models.Kind, since: datetime, limit: int) -> list[Hinted]:
+def hint_oldest(kind: words.Kind, since: datetime, limit: int) -> list[Hinted]:
     """Move up to `limit` due rows' next hint ahead, first in first out, and return them. Waits for no lock."""
     found = db.rows(_HINT_OLDEST, {"kind": kind, "since": since, "limit": limit})
     return sorted((_hinted(row) for row in found), key=lambda hinted: hinted.since)
 
 
-def hint_lanes(kind: models.Kind, since: datetime, after: uuid.UUID, bite: int, limit: int) -> Lanes:
+def hint_lanes(kind: words.Kind, since: datetime, after: uuid.UUID, bite: int, limit: int) -> Lanes:
     """The same, but up to `bite` rows of each lane in turn, starting behind the lane `after`."""
     found = db.rows(_HINT_LANES, {"kind": kind, "since": since, "after": after, "bite": bite, "limit": limit})
     hinted = [row for row in found if row["subject_id"]]
@@ -133,7 +133,7 @@ def unhint(ids: Collection[uuid.UUID]) -> None:
     )
 
 
-def claim(kind: models.Kind, subject_id: uuid.UUID, lease: float) -> tuple[uuid.UUID, int] | None:
+def claim(kind: words.Kind, subject_id: uuid.UUID, lease: float) -> tuple[uuid.UUID, int] | None:
     """Take one due row alone for `lease` seconds; returns the token and this attempt's number, None if there is none.
 
     The attempt is counted here, and committed by the caller before the work, so that a worker's death counts too.

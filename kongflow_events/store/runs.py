@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from kongflow_events import models
+from kongflow_events import models, words
 from kongflow_events.store import db
 
 _OPEN = "status <> ALL(%(final)s)"
@@ -38,24 +38,24 @@ def get(environment_id: uuid.UUID, run_id: uuid.UUID) -> models.JobRun | None:
 
 def newest(
     environment_id: uuid.UUID, job_id: uuid.UUID, before: uuid.UUID | None, limit: int
-) -> models.Page[models.JobRun]:
+) -> words.Page[models.JobRun]:
     """A job's runs in the environment, newest first, going on before `before`."""
     table = models.JobRun
     query = table.select().where((table.job_id == job_id) & (table.environment_id == environment_id))
     if before is not None:
         query = query.where(table.id < before)
     found = list(query.order_by(table.id.desc()).limit(limit + 1))
-    return models.Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+    return words.Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
 
 def cancel(environment_id: uuid.UUID, run_id: uuid.UUID) -> None:
     """Cancel a run that has not ended; one that has stays as it is."""
-    final = list(models.FINAL_RUN_STATUSES)
+    final = list(words.FINAL_RUN_STATUSES)
     db.run(_CANCEL, {"id": run_id, "environment": environment_id, "final": final})
 
 
 def cancel_for_event(environment_id: uuid.UUID, event_record_id: uuid.UUID) -> list[uuid.UUID]:
     """Cancel every run of the event that has not ended; returns their ids."""
-    final = list(models.FINAL_RUN_STATUSES)
+    final = list(words.FINAL_RUN_STATUSES)
     found = db.rows(_CANCEL_FOR_EVENT, {"record": event_record_id, "environment": environment_id, "final": final})
     return [row["id"] for row in found]

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import falcon
 
-from kongflow_events import errors, models, schemas
+from kongflow_events import errors, schemas, words
 from kongflow_events.services import keys
 
 JSON: Final = "application/json; charset=utf-8"
@@ -19,7 +19,7 @@ class Door:
         self.public_allowed = public_allowed
         self._refusal = refusal
 
-    def enter(self, request: falcon.Request) -> models.Environment:
+    def enter(self, request: falcon.Request) -> words.Environment:
         """The environment of the request's key; raises Unauthorized in the words of the route."""
         try:
             return keys.authenticate(request.get_header("Authorization"), public_allowed=self.public_allowed)

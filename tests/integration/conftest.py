@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from kongflow_events import models, settings
+from kongflow_events import settings, words
 from kongflow_events.services import keys
 from kongflow_events.store import db
 from kongflow_events.web.app import create_app
@@ -17,7 +17,7 @@ from tests import factory
 class Api:
     """The API through one tenant's key; every answer is Falcon's result."""
 
-    def __init__(self, client: testing.TestClient, environment: models.Environment) -> None:
+    def __init__(self, client: testing.TestClient, environment: words.Environment) -> None:
         self.environment = environment
         self._client = client
         with db.unit():

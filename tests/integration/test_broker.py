@@ -13,7 +13,7 @@ import pika
 import pytest
 
 from kongflow_events import broker, errors
-from kongflow_events.models import HintBatch
+from kongflow_events.words import HintBatch
 from tests.servers import RabbitMQ, eventually, free_port
 
 QUEUE = "deliver"

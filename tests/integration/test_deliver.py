@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kongflow_events import models, retries, schemas
+from kongflow_events import models, retries, schemas, words
 from kongflow_events.services import cancel, deliver, ingest
 from kongflow_events.store import db, deliveries
 from tests import factory
@@ -17,16 +17,16 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture
-def alice() -> models.Environment:
+def alice() -> words.Environment:
     return factory.environment("alice")
 
 
 @pytest.fixture
-def job(alice: models.Environment) -> models.JobVersion:
+def job(alice: words.Environment) -> models.JobVersion:
     return factory.job(alice)
 
 
-def send(environment: models.Environment, account: str | None = None, **fields: Any) -> uuid.UUID:
+def send(environment: words.Environment, account: str | None = None, **fields: Any) -> uuid.UUID:
     options = schemas.SendOptions(account_id=account)
     with db.unit():
         return ingest.ingest_send_event(environment, factory.event(**fields), options).id
@@ -52,7 +52,7 @@ def delivered_to(record_id: uuid.UUID) -> set[uuid.UUID]:
     return {one.dispatcher_id for one in invocations() if one.event_record_id == record_id}
 
 
-def test_a_match_becomes_an_invocation_and_stamps_the_event(alice: models.Environment, job: models.JobVersion) -> None:
+def test_a_match_becomes_an_invocation_and_stamps_the_event(alice: words.Environment, job: models.JobVersion) -> None:
     listening = factory.dispatcher(alice, to=factory.to_job(job))
     event = send(alice)
 
@@ -67,7 +67,7 @@ def test_a_match_becomes_an_invocation_and_stamps_the_event(alice: models.Enviro
     assert (owed.subject_id, owed.kind, owed.lane) == (made.id, "invoke", alice.id)
 
 
-def test_an_event_nobody_listens_to_is_finished_but_not_stamped(alice: models.Environment) -> None:
+def test_an_event_nobody_listens_to_is_finished_but_not_stamped(alice: words.Environment) -> None:
     event = send(alice)
     deliver.deliver([event])
 
@@ -76,7 +76,7 @@ def test_an_event_nobody_listens_to_is_finished_but_not_stamped(alice: models.En
 
 
 def test_sending_an_unmatched_id_again_delivers_it_to_those_who_listen_by_then(
-    alice: models.Environment, job: models.JobVersion
+    alice: words.Environment, job: models.JobVersion
 ) -> None:
     event = send(alice, id="1", payload='{"n":1}')
     deliver.deliver([event])
@@ -86,7 +86,7 @@ def test_sending_an_unmatched_id_again_delivers_it_to_those_who_listen_by_then(
     assert delivered_to(event) == {later}
 
 
-def test_every_name_of_a_dispatcher_is_listened_to(alice: models.Environment, job: models.JobVersion) -> None:
+def test_every_name_of_a_dispatcher_is_listened_to(alice: words.Environment, job: models.JobVersion) -> None:
     both = factory.dispatcher(alice, "a", "b", to=factory.to_job(job))
 
     assert delivered_to(send(alice, name="a")) == delivered_to(send(alice, name="b")) == {both}
@@ -105,23 +105,21 @@ def test_every_name_of_a_dispatcher_is_listened_to(alice: models.Environment, jo
     ],
 )
 def test_who_asks_for_something_else_gets_nothing(
-    alice: models.Environment, job: models.JobVersion, columns: dict[str, Any]
+    alice: words.Environment, job: models.JobVersion, columns: dict[str, Any]
 ) -> None:
     factory.dispatcher(alice, to=factory.to_job(job), **columns)
 
     assert delivered_to(send(alice, payload='{"n":1}', context='{"n":1}')) == set()
 
 
-def test_another_environment_with_the_same_names_gets_nothing(
-    alice: models.Environment, job: models.JobVersion
-) -> None:
+def test_another_environment_with_the_same_names_gets_nothing(alice: words.Environment, job: models.JobVersion) -> None:
     bob = factory.environment("bob")
     factory.dispatcher(bob, to=factory.to_job(factory.job(bob)))
 
     assert delivered_to(send(alice)) == set()
 
 
-def test_an_account_is_checked_even_without_filters(alice: models.Environment, job: models.JobVersion) -> None:
+def test_an_account_is_checked_even_without_filters(alice: words.Environment, job: models.JobVersion) -> None:
     acme = factory.dispatcher(alice, to=factory.to_job(job), external_account_id=factory.account(alice, "acme"))
     anyone = factory.dispatcher(alice, to=factory.to_job(job))
 
@@ -130,7 +128,7 @@ def test_an_account_is_checked_even_without_filters(alice: models.Environment, j
     assert delivered_to(send(alice)) == {anyone}
 
 
-def test_a_changed_filter_counts_at_once(alice: models.Environment, job: models.JobVersion) -> None:
+def test_a_changed_filter_counts_at_once(alice: words.Environment, job: models.JobVersion) -> None:
     listening = factory.dispatcher(alice, to=factory.to_job(job), payload_filter={"n": [2]})
     assert delivered_to(send(alice, payload='{"n":1}')) == set()
 
@@ -141,7 +139,7 @@ def test_a_changed_filter_counts_at_once(alice: models.Environment, job: models.
 
 
 def test_a_stored_filter_that_is_invalid_matches_nothing_and_harms_nobody(
-    alice: models.Environment, job: models.JobVersion
+    alice: words.Environment, job: models.JobVersion
 ) -> None:
     factory.dispatcher(alice, to=factory.to_job(job), payload_filter={"n": "not a matcher"})
     good = factory.dispatcher(alice, to=factory.to_job(job))
@@ -149,7 +147,7 @@ def test_a_stored_filter_that_is_invalid_matches_nothing_and_harms_nobody(
     assert delivered_to(send(alice)) == {good}
 
 
-def test_a_second_delivery_of_an_event_does_nothing(alice: models.Environment, job: models.JobVersion) -> None:
+def test_a_second_delivery_of_an_event_does_nothing(alice: words.Environment, job: models.JobVersion) -> None:
     factory.dispatcher(alice, to=factory.to_job(job))
     event = send(alice)
     deliver.deliver([event, event])
@@ -158,7 +156,7 @@ def test_a_second_delivery_of_an_event_does_nothing(alice: models.Environment, j
     assert len(invocations()) == 1
 
 
-def test_a_cancelled_event_is_not_delivered(alice: models.Environment, job: models.JobVersion) -> None:
+def test_a_cancelled_event_is_not_delivered(alice: words.Environment, job: models.JobVersion) -> None:
     factory.dispatcher(alice, to=factory.to_job(job))
     event = send(alice, id="1")
     with db.unit():
@@ -168,7 +166,7 @@ def test_a_cancelled_event_is_not_delivered(alice: models.Environment, job: mode
     assert outbox() == []
 
 
-def test_an_event_that_is_not_due_waits(alice: models.Environment, job: models.JobVersion) -> None:
+def test_an_event_that_is_not_due_waits(alice: words.Environment, job: models.JobVersion) -> None:
     factory.dispatcher(alice, to=factory.to_job(job))
     with db.unit():
         event = ingest.ingest_send_event(alice, factory.event(), schemas.SendOptions(deliver_after=60)).id
@@ -177,9 +175,7 @@ def test_an_event_that_is_not_due_waits(alice: models.Environment, job: models.J
     assert [row.subject_id for row in outbox()] == [event]
 
 
-def test_two_workers_on_one_event_make_one_set_of_invocations(
-    alice: models.Environment, job: models.JobVersion
-) -> None:
+def test_two_workers_on_one_event_make_one_set_of_invocations(alice: words.Environment, job: models.JobVersion) -> None:
     for _ in range(5):
         factory.dispatcher(alice, to=factory.to_job(job))
     events = [send(alice) for _ in range(50)]
@@ -201,7 +197,7 @@ def test_two_workers_on_one_event_make_one_set_of_invocations(
 
 
 def test_one_transaction_writes_at_most_its_share_and_leaves_the_rest(
-    alice: models.Environment, job: models.JobVersion, monkeypatch: pytest.MonkeyPatch
+    alice: words.Environment, job: models.JobVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliver, "MOST_INVOCATIONS", 3)
     for _ in range(2):
@@ -216,7 +212,7 @@ def test_one_transaction_writes_at_most_its_share_and_leaves_the_rest(
 
 
 class TestOneShot:
-    def test_only_the_first_event_is_pending_and_later_ones_are_superseded(self, alice: models.Environment) -> None:
+    def test_only_the_first_event_is_pending_and_later_ones_are_superseded(self, alice: words.Environment) -> None:
         waiting = factory.dispatcher(alice, to=factory.to_url("http://127.0.0.1/"), one_shot=True)
         first, second = sorted([send(alice), send(alice)])
         hints = deliver.deliver([first, second])
@@ -228,7 +224,7 @@ class TestOneShot:
         [owed] = outbox()
         assert (owed.kind, owed.lane) == ("post", waiting)
 
-    def test_an_expired_one_gets_nothing(self, alice: models.Environment) -> None:
+    def test_an_expired_one_gets_nothing(self, alice: words.Environment) -> None:
         with db.unit():
             past = db.rows("SELECT now() - interval '1 second' AS past")[0]["past"]
         factory.dispatcher(alice, to=factory.to_url("http://127.0.0.1/"), one_shot=True, expires_at=past)
@@ -243,7 +239,7 @@ class TestRequests:
         raw = {"url": "https://x/", "method": "POST", "headers": {"content-type": kind}, "rawBody": body}
         return schemas.encode(raw).decode()
 
-    def test_a_json_body_is_seen_parsed(self, alice: models.Environment, job: models.JobVersion) -> None:
+    def test_a_json_body_is_seen_parsed(self, alice: words.Environment, job: models.JobVersion) -> None:
         listening = factory.dispatcher(
             alice, to=factory.to_job(job), payload_filter={"method": ["POST"], "body": {"n": [1]}}
         )
@@ -251,7 +247,7 @@ class TestRequests:
         assert delivered_to(send(alice, payload=self.request('{"n":1}'), payload_type="REQUEST")) == {listening}
         assert delivered_to(send(alice, payload=self.request('{"n":2}'), payload_type="REQUEST")) == set()
 
-    def test_another_body_is_seen_raw(self, alice: models.Environment, job: models.JobVersion) -> None:
+    def test_another_body_is_seen_raw(self, alice: words.Environment, job: models.JobVersion) -> None:
         listening = factory.dispatcher(alice, to=factory.to_job(job), payload_filter={"rawBody": ["hello"]})
 
         assert delivered_to(send(alice, payload=self.request("hello", "text/plain"), payload_type="REQUEST")) == {
@@ -260,14 +256,14 @@ class TestRequests:
 
     @pytest.mark.parametrize("payload", ['{"not":"a request"}', "[]", "1"])
     def test_what_is_no_request_matches_no_filter(
-        self, alice: models.Environment, job: models.JobVersion, payload: str
+        self, alice: words.Environment, job: models.JobVersion, payload: str
     ) -> None:
         factory.dispatcher(alice, to=factory.to_job(job), payload_filter={})
 
         assert delivered_to(send(alice, payload=payload, payload_type="REQUEST")) == set()
 
     def test_a_broken_body_matches_no_filter_and_harms_nobody(
-        self, alice: models.Environment, job: models.JobVersion
+        self, alice: words.Environment, job: models.JobVersion
     ) -> None:
         factory.dispatcher(alice, to=factory.to_job(job), payload_filter={})
         anyone = factory.dispatcher(alice, to=factory.to_job(job))
@@ -279,7 +275,7 @@ class TestFailure:
     """A delivery that fails: the row is harmed, its neighbours are not."""
 
     @pytest.fixture
-    def poisoned(self, alice: models.Environment, job: models.JobVersion) -> uuid.UUID:
+    def poisoned(self, alice: words.Environment, job: models.JobVersion) -> uuid.UUID:
         """An event whose stored payload no decoder reads, as only damage could leave it."""
         factory.dispatcher(alice, to=factory.to_job(job), payload_filter={"n": [1]})
         event = send(alice, payload='{"n":1}')
@@ -287,7 +283,7 @@ class TestFailure:
             db.run("UPDATE event_records SET payload_raw = '{damaged' WHERE id = %s", (event,))
         return event
 
-    def test_its_batch_is_redone_one_by_one(self, alice: models.Environment, poisoned: uuid.UUID) -> None:
+    def test_its_batch_is_redone_one_by_one(self, alice: words.Environment, poisoned: uuid.UUID) -> None:
         good = [send(alice, payload='{"n":1}') for _ in range(3)]
 
         hints = deliver.deliver([*good, poisoned])
@@ -316,7 +312,7 @@ class TestFailure:
             assert db.rows("SELECT hint_at = 'infinity' AS never FROM outbox") == [{"never": True}]
 
     def test_a_row_whose_workers_died_is_buried_without_being_tried(
-        self, alice: models.Environment, job: models.JobVersion
+        self, alice: words.Environment, job: models.JobVersion
     ) -> None:
         factory.dispatcher(alice, to=factory.to_job(job))
         event = send(alice)
@@ -329,7 +325,7 @@ class TestFailure:
         assert (row.last_error, row.died_at is not None) == (retries.WORKER_LOST, True)
         assert invocations() == []
 
-    def test_a_row_leased_to_somebody_is_left_to_them(self, alice: models.Environment, job: models.JobVersion) -> None:
+    def test_a_row_leased_to_somebody_is_left_to_them(self, alice: words.Environment, job: models.JobVersion) -> None:
         factory.dispatcher(alice, to=factory.to_job(job))
         event = send(alice)
         with db.unit():
@@ -342,7 +338,7 @@ class TestFailure:
         assert outbox()[0].attempts == 0
 
 
-def test_the_look_up_reads_only_those_who_listen_to_the_name(alice: models.Environment, job: models.JobVersion) -> None:
+def test_the_look_up_reads_only_those_who_listen_to_the_name(alice: words.Environment, job: models.JobVersion) -> None:
     """10,000 dispatchers here, 10 of which listen to the name, beside 1,000 environments that use the same names."""
     with db.unit():
         for listening, environments in (("quiet", 1), ("order.paid", 1000)):

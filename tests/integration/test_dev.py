@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from kongflow_events import embedded
+from kongflow_events.cli import main
 from tests.processes import Http, alive, query, running
 from tests.servers import eventually, free_port
 
@@ -102,6 +105,16 @@ def test_a_child_that_dies_is_started_again(home: Path) -> None:
         http("POST", "/api/v1/events", {"event": {"id": "1", **ORDER}})
 
         eventually(lambda: runs(http, "1") == 1)
+
+
+def test_a_port_that_is_taken_is_said_so_at_once(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(main, ["dev", "--data", str(home), "--port", str(port)])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: port {port} on 127.0.0.1 is taken")
+    assert not home.exists()
 
 
 def children_of(parent: int, text: str) -> list[int]:

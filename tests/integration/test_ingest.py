@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kongflow_events import errors, models, schemas
+from kongflow_events import errors, models, schemas, words
 from kongflow_events.services import cancel, ingest
 from kongflow_events.store import db
 from tests import factory
@@ -16,16 +16,16 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture
-def alice() -> models.Environment:
+def alice() -> words.Environment:
     return factory.environment("alice")
 
 
 @pytest.fixture
-def bob() -> models.Environment:
+def bob() -> words.Environment:
     return factory.environment("bob")
 
 
-def send(environment: models.Environment, event: schemas.SendEvent, **options: object) -> models.EventRecord:
+def send(environment: words.Environment, event: schemas.SendEvent, **options: object) -> models.EventRecord:
     with db.unit():
         return ingest.ingest_send_event(environment, event, schemas.SendOptions(**options))  # type: ignore[arg-type]
 
@@ -35,7 +35,7 @@ def owed() -> list[models.Outbox]:
         return list(models.Outbox.select())
 
 
-def test_an_event_is_stored_with_its_defaults_and_its_delivery_is_owed_at_once(alice: models.Environment) -> None:
+def test_an_event_is_stored_with_its_defaults_and_its_delivery_is_owed_at_once(alice: words.Environment) -> None:
     record = send(alice, factory.event("user.created"))
 
     assert (record.payload, record.payload_raw, record.context) == ({}, "{}", {})
@@ -47,13 +47,13 @@ def test_an_event_is_stored_with_its_defaults_and_its_delivery_is_owed_at_once(a
     assert row.due_at == record.deliver_at
 
 
-def test_the_payload_keeps_the_senders_bytes(alice: models.Environment) -> None:
+def test_the_payload_keeps_the_senders_bytes(alice: words.Environment) -> None:
     raw = '{"b": 1.10, "a": [1e2, 123456789012345678901234567890]}'
 
     assert send(alice, factory.event(payload=raw)).payload_raw == raw
 
 
-def test_a_repeated_id_returns_the_first_event_unchanged(alice: models.Environment) -> None:
+def test_a_repeated_id_returns_the_first_event_unchanged(alice: words.Environment) -> None:
     first = send(alice, factory.event(id="1", payload='{"a":1}'))
     again = send(alice, factory.event("other.name", id="1", payload='{"a":2}'))
 
@@ -61,11 +61,11 @@ def test_a_repeated_id_returns_the_first_event_unchanged(alice: models.Environme
     assert len(owed()) == 1
 
 
-def test_one_id_in_two_environments_is_two_events(alice: models.Environment, bob: models.Environment) -> None:
+def test_one_id_in_two_environments_is_two_events(alice: words.Environment, bob: words.Environment) -> None:
     assert send(alice, factory.event(id="1")).id != send(bob, factory.event(id="1")).id
 
 
-def test_a_delayed_event_can_be_changed_and_is_then_due_at_once(alice: models.Environment) -> None:
+def test_a_delayed_event_can_be_changed_and_is_then_due_at_once(alice: words.Environment) -> None:
     first = send(alice, factory.event(id="1", payload='{"a":1}', context='{"c":1}'), deliver_after=60)
     changed = send(alice, factory.event("other.name", id="1", payload='{"a":2}', source="elsewhere"))
 
@@ -75,27 +75,27 @@ def test_a_delayed_event_can_be_changed_and_is_then_due_at_once(alice: models.En
     assert owed()[0].due_at == changed.deliver_at
 
 
-def test_an_event_due_within_five_seconds_is_not_changed_any_more(alice: models.Environment) -> None:
+def test_an_event_due_within_five_seconds_is_not_changed_any_more(alice: words.Environment) -> None:
     first = send(alice, factory.event(id="1", payload='{"a":1}'), deliver_after=3)
     again = send(alice, factory.event(id="1", payload='{"a":2}'))
 
     assert (again.payload, again.deliver_at) == ({"a": 1}, first.deliver_at)
 
 
-def test_deliver_at_wins_over_deliver_after(alice: models.Environment) -> None:
+def test_deliver_at_wins_over_deliver_after(alice: words.Environment) -> None:
     at = datetime(2100, 1, 1, tzinfo=UTC)
 
     assert send(alice, factory.event(), deliver_at=at, deliver_after=5).deliver_at == at
 
 
-def test_a_negative_delay_is_due_at_once(alice: models.Environment) -> None:
+def test_a_negative_delay_is_due_at_once(alice: words.Environment) -> None:
     record = send(alice, factory.event(), deliver_after=-60)
 
     assert record.deliver_at < datetime.now(UTC)
     assert owed()[0].hint_at > record.deliver_at + timedelta(seconds=30)
 
 
-def test_a_cancelled_event_is_neither_changed_nor_owed_again(alice: models.Environment) -> None:
+def test_a_cancelled_event_is_neither_changed_nor_owed_again(alice: words.Environment) -> None:
     send(alice, factory.event(id="1", payload='{"a":1}'), deliver_after=60)
     with db.unit():
         cancel.cancel_event(alice, "1")
@@ -106,22 +106,22 @@ def test_a_cancelled_event_is_neither_changed_nor_owed_again(alice: models.Envir
     assert owed() == []
 
 
-def test_an_account_is_made_at_its_first_use_and_found_after(alice: models.Environment) -> None:
+def test_an_account_is_made_at_its_first_use_and_found_after(alice: words.Environment) -> None:
     first = send(alice, factory.event(), account_id="acme")
     second = send(alice, factory.event(), account_id="acme")
 
     assert first.external_account_id == second.external_account_id is not None
 
 
-def test_runs_disabled_refuses_before_anything_is_stored(alice: models.Environment) -> None:
-    disabled = models.Environment(alice.id, alice.organization_id, alice.project_id, "dev", runs_enabled=False)
+def test_runs_disabled_refuses_before_anything_is_stored(alice: words.Environment) -> None:
+    disabled = words.Environment(alice.id, alice.organization_id, alice.project_id, "dev", runs_enabled=False)
 
     with pytest.raises(errors.Forbidden):
         send(disabled, factory.event())
     assert owed() == []
 
 
-def test_sixteen_senders_of_one_id_store_one_event(alice: models.Environment) -> None:
+def test_sixteen_senders_of_one_id_store_one_event(alice: words.Environment) -> None:
     together = threading.Barrier(16)
     seen: list[models.EventRecord] = []
 
@@ -141,20 +141,20 @@ def test_sixteen_senders_of_one_id_store_one_event(alice: models.Environment) ->
 
 
 class TestBulk:
-    def bulk(self, alice: models.Environment, *events: schemas.SendEvent) -> list[models.EventRecord]:
+    def bulk(self, alice: words.Environment, *events: schemas.SendEvent) -> list[models.EventRecord]:
         with db.unit():
             return ingest.ingest_send_events(alice, events)
 
-    def test_answers_come_in_the_order_of_the_request(self, alice: models.Environment) -> None:
+    def test_answers_come_in_the_order_of_the_request(self, alice: words.Environment) -> None:
         records = self.bulk(alice, factory.event(id="z"), factory.event(id="a"), factory.event(id="m"))
 
         assert [record.event_id for record in records] == ["z", "a", "m"]
         assert len(owed()) == 3
 
-    def test_nothing_gives_nothing(self, alice: models.Environment) -> None:
+    def test_nothing_gives_nothing(self, alice: words.Environment) -> None:
         assert self.bulk(alice) == []
 
-    def test_a_repeated_id_inside_a_bulk_is_one_event_with_the_first_payload(self, alice: models.Environment) -> None:
+    def test_a_repeated_id_inside_a_bulk_is_one_event_with_the_first_payload(self, alice: words.Environment) -> None:
         first, again = self.bulk(
             alice, factory.event(id="1", payload='{"n":1}'), factory.event(id="1", payload='{"n":2}')
         )
@@ -162,12 +162,12 @@ class TestBulk:
         assert first.id == again.id
         assert first.payload == again.payload == {"n": 1}
 
-    def test_a_bulk_is_stored_whole_or_not_at_all(self, alice: models.Environment) -> None:
+    def test_a_bulk_is_stored_whole_or_not_at_all(self, alice: words.Environment) -> None:
         with pytest.raises(Exception, match="invalid input syntax for type json"):
             self.bulk(alice, factory.event(id="1"), factory.event(id="2", payload="not json"))
         assert owed() == []
 
-    def test_two_bulks_of_the_same_ids_in_opposite_order_do_not_deadlock(self, alice: models.Environment) -> None:
+    def test_two_bulks_of_the_same_ids_in_opposite_order_do_not_deadlock(self, alice: words.Environment) -> None:
         ids = [str(number) for number in range(200)]
         results: list[list[models.EventRecord]] = []
         together = threading.Barrier(2)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kongflow_events import errors, models, retries
+from kongflow_events import errors, models, retries, words
 from kongflow_events.services import deliver, deliver_event, ingest, invoke, invoke_dispatcher
 from kongflow_events.store import db
 from tests import factory
@@ -17,17 +17,17 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture
-def alice() -> models.Environment:
+def alice() -> words.Environment:
     return factory.environment("alice")
 
 
 @pytest.fixture
-def job(alice: models.Environment) -> models.JobVersion:
+def job(alice: words.Environment) -> models.JobVersion:
     return factory.job(alice)
 
 
 @pytest.fixture
-def pending(alice: models.Environment) -> Callable[[], list[uuid.UUID]]:
+def pending(alice: words.Environment) -> Callable[[], list[uuid.UUID]]:
     """Send an event and deliver it; returns what is to be invoked."""
 
     def send_and_deliver() -> list[uuid.UUID]:
@@ -54,7 +54,7 @@ def owed() -> list[models.Outbox]:
 
 
 def test_a_job_version_gives_one_pending_run(
-    alice: models.Environment, job: models.JobVersion, pending: Callable[[], list[uuid.UUID]]
+    alice: words.Environment, job: models.JobVersion, pending: Callable[[], list[uuid.UUID]]
 ) -> None:
     factory.dispatcher(alice, to=factory.to_job(job))
     [one] = pending()
@@ -68,13 +68,13 @@ def test_a_job_version_gives_one_pending_run(
 
 
 def test_a_dynamic_trigger_gives_one_run_for_each_job_that_has_a_latest_version(
-    alice: models.Environment, pending: Callable[[], list[uuid.UUID]]
+    alice: words.Environment, pending: Callable[[], list[uuid.UUID]]
 ) -> None:
     jobs = [factory.job(alice, slug) for slug in ("one", "two", "without-latest")]
     with db.unit():
         models.JobAlias.delete().where(models.JobAlias.job_id == jobs[2].job_id).execute()
     trigger = factory.trigger(alice, *(job.job_id for job in jobs))
-    factory.dispatcher(alice, to={"type": models.DYNAMIC_TRIGGER, "id": str(trigger)})
+    factory.dispatcher(alice, to={"type": words.DYNAMIC_TRIGGER, "id": str(trigger)})
 
     invoke.invoke(pending())
 
@@ -82,9 +82,9 @@ def test_a_dynamic_trigger_gives_one_run_for_each_job_that_has_a_latest_version(
 
 
 def test_a_dynamic_trigger_without_jobs_succeeds_with_no_run(
-    alice: models.Environment, pending: Callable[[], list[uuid.UUID]]
+    alice: words.Environment, pending: Callable[[], list[uuid.UUID]]
 ) -> None:
-    factory.dispatcher(alice, to={"type": models.DYNAMIC_TRIGGER, "id": str(factory.trigger(alice))})
+    factory.dispatcher(alice, to={"type": words.DYNAMIC_TRIGGER, "id": str(factory.trigger(alice))})
     [one] = pending()
     invoke.invoke([one])
 
@@ -101,7 +101,7 @@ def test_a_dynamic_trigger_without_jobs_succeeds_with_no_run(
     ],
 )
 def test_a_dispatcher_that_is_not_there_any_more_skips_with_the_reason(
-    alice: models.Environment,
+    alice: words.Environment,
     job: models.JobVersion,
     pending: Callable[[], list[uuid.UUID]],
     change: str,
@@ -120,10 +120,10 @@ def test_a_dispatcher_that_is_not_there_any_more_skips_with_the_reason(
 
 
 def test_a_target_that_does_not_exist_is_a_dead_letter_with_the_reason(
-    alice: models.Environment, pending: Callable[[], list[uuid.UUID]]
+    alice: words.Environment, pending: Callable[[], list[uuid.UUID]]
 ) -> None:
     missing = str(uuid.uuid4())
-    factory.dispatcher(alice, to={"type": models.JOB_VERSION, "id": missing})
+    factory.dispatcher(alice, to={"type": words.JOB_VERSION, "id": missing})
     [one] = pending()
     invoke.invoke([one])
 
@@ -133,7 +133,7 @@ def test_a_target_that_does_not_exist_is_a_dead_letter_with_the_reason(
 
 
 def test_a_repeated_hint_makes_no_second_run(
-    alice: models.Environment, job: models.JobVersion, pending: Callable[[], list[uuid.UUID]]
+    alice: words.Environment, job: models.JobVersion, pending: Callable[[], list[uuid.UUID]]
 ) -> None:
     factory.dispatcher(alice, to=factory.to_job(job))
     ids = pending() + pending()
@@ -159,7 +159,7 @@ class TestFailure:
 
     @pytest.fixture
     def ids(
-        self, alice: models.Environment, job: models.JobVersion, pending: Callable[[], list[uuid.UUID]]
+        self, alice: words.Environment, job: models.JobVersion, pending: Callable[[], list[uuid.UUID]]
     ) -> list[uuid.UUID]:
         """A bad invocation, then a good one. The database refuses runs of the bad one's job."""
         bad = factory.job(alice, "bad")
@@ -202,7 +202,7 @@ class TestFailure:
 class TestInvokeDispatcher:
     """The public verb that carries one pair out now."""
 
-    def test_it_carries_out_what_delivery_left(self, alice: models.Environment, job: models.JobVersion) -> None:
+    def test_it_carries_out_what_delivery_left(self, alice: words.Environment, job: models.JobVersion) -> None:
         dispatcher = factory.dispatcher(alice, to=factory.to_job(job))
         with db.unit():
             record = ingest.ingest_send_event(alice, factory.event())
@@ -213,7 +213,7 @@ class TestInvokeDispatcher:
         assert len(runs()) == 1
 
     def test_it_makes_the_invocation_that_a_manual_dispatcher_never_gets(
-        self, alice: models.Environment, job: models.JobVersion
+        self, alice: words.Environment, job: models.JobVersion
     ) -> None:
         dispatcher = factory.dispatcher(alice, to=factory.to_job(job), manual=True)
         with db.unit():
@@ -222,6 +222,6 @@ class TestInvokeDispatcher:
 
         assert [run.event_record_id for run in runs()] == [record.id]
 
-    def test_what_does_not_exist_is_final(self, alice: models.Environment) -> None:
+    def test_what_does_not_exist_is_final(self, alice: words.Environment) -> None:
         with pytest.raises(errors.Final):
             invoke_dispatcher(uuid.uuid4(), uuid.uuid4())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kongflow_events import models, retries, schemas
+from kongflow_events import models, retries, schemas, words
 from kongflow_events.services import cancel, deliver, expire, ingest, post
 from kongflow_events.store import db, posts
 from tests import factory, receiver
@@ -20,11 +20,11 @@ from tests.receiver import Receiver
 @pytest.mark.usefixtures("store")
 class TestPost:
     @pytest.fixture
-    def alice(self) -> models.Environment:
+    def alice(self) -> words.Environment:
         return factory.environment("alice")
 
     @pytest.fixture
-    def waiting(self, alice: models.Environment) -> Callable[..., uuid.UUID]:
+    def waiting(self, alice: words.Environment) -> Callable[..., uuid.UUID]:
         """A one-shot dispatcher for a URL, with an event delivered to it; returns the invocation."""
 
         def send(url: str, **event: Any) -> uuid.UUID:
@@ -186,7 +186,7 @@ class TestPost:
         assert (self.state(made).status, self.state(made).reason) == (status, reason)
 
     def test_cancelling_the_event_cancels_its_pending_call(
-        self, alice: models.Environment, waiting: Callable[..., uuid.UUID]
+        self, alice: words.Environment, waiting: Callable[..., uuid.UUID]
     ) -> None:
         made = waiting("http://127.0.0.1:1/")
         with db.unit():
@@ -201,7 +201,7 @@ class TestPost:
 
         assert "absolute http" in self.state(made).last_error
 
-    def test_dispatchers_whose_time_is_over_are_deleted(self, alice: models.Environment) -> None:
+    def test_dispatchers_whose_time_is_over_are_deleted(self, alice: words.Environment) -> None:
         with db.unit():
             [clock] = db.rows("SELECT now() - interval '1 s' AS past, now() + interval '1 h' AS future")
         factory.dispatcher(alice, to=factory.to_url("http://a/"), expires_at=clock["past"])

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from kongflow_events import errors, models
-from kongflow_events.models import HintBatch
+from kongflow_events import errors, models, words
 from kongflow_events.services.relay import Relay
 from kongflow_events.store import db
+from kongflow_events.words import HintBatch
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -20,7 +20,7 @@ class Queues:
     """A broker in memory that keeps what it is given; `away` makes it unreachable, `taken` empties a queue."""
 
     def __init__(self) -> None:
-        self.messages: dict[str, list[HintBatch]] = {kind: [] for kind in models.KINDS}
+        self.messages: dict[str, list[HintBatch]] = {kind: [] for kind in words.KINDS}
         self.away = False
         self.refuses = False
 

@@ -10,7 +10,7 @@ import dramatiq
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from kongflow_events import actors, broker, filters, models, scheduler, schemas, services, settings
+from kongflow_events import actors, broker, filters, models, scheduler, schemas, services, settings, words
 from kongflow_events.store import db
 from tests import factory
 from tests.servers import eventually
@@ -51,7 +51,7 @@ class TestScheduler:
     @pytest.fixture
     def ticking(self) -> Iterator[BackgroundScheduler]:
         memory = broker.MemoryBroker()
-        hints = broker.MemoryHints(dict.fromkeys(models.KINDS, memory), batch=100, high_water=100)
+        hints = broker.MemoryHints(dict.fromkeys(words.KINDS, memory), batch=100, high_water=100)
         actors.declare(memory, hints)
         worker = dramatiq.Worker(memory, worker_threads=2, worker_timeout=50)
         worker.start()
@@ -109,7 +109,7 @@ class TestScheduler:
         memory = broker.MemoryBroker()
         actors.declare(memory, Buffer())
         db.connect("postgresql://nobody@127.0.0.1:1/none")
-        for kind in models.KINDS:
+        for kind in words.KINDS:
             memory.get_actor(kind).fn([str(uuid.uuid4())])
 
         assert offered == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kongflow_events import errors, models
+from kongflow_events import errors, models, words
 from kongflow_events.services import environments, health, keys
 from kongflow_events.store import db, schema
 from tests import factory
@@ -110,16 +110,14 @@ class TestKeys:
         keys._verified.clear()
 
     @pytest.fixture
-    def alice(self) -> models.Environment:
+    def alice(self) -> words.Environment:
         return factory.environment("alice")
 
-    def make(self, environment: models.Environment, kind: str = keys.PRIVATE) -> keys.NewKey:
+    def make(self, environment: words.Environment, kind: str = keys.PRIVATE) -> keys.NewKey:
         with db.unit():
             return keys.create_key(environment, kind)
 
-    def test_a_key_looks_as_upstreams_client_wants_it_and_is_stored_as_its_hash(
-        self, alice: models.Environment
-    ) -> None:
+    def test_a_key_looks_as_upstreams_client_wants_it_and_is_stored_as_its_hash(self, alice: words.Environment) -> None:
         made = self.make(alice)
 
         assert made.key.startswith("tr_dev_")
@@ -132,10 +130,10 @@ class TestKeys:
             assert made.key not in str(db.rows("SELECT to_jsonb(api_keys)::text AS it FROM api_keys"))
 
     @pytest.mark.parametrize("form", ["Bearer {}", "{}"])
-    def test_it_lets_in_with_and_without_bearer(self, alice: models.Environment, form: str) -> None:
+    def test_it_lets_in_with_and_without_bearer(self, alice: words.Environment, form: str) -> None:
         assert keys.authenticate(form.format(self.make(alice).key)) == alice
 
-    def test_its_use_is_noted(self, alice: models.Environment) -> None:
+    def test_its_use_is_noted(self, alice: words.Environment) -> None:
         made = self.make(alice)
         keys.authenticate(made.key)
 
@@ -143,7 +141,7 @@ class TestKeys:
             assert models.ApiKey.get_by_id(made.id).last_used_at is not None
 
     @pytest.mark.parametrize("form", ["bearer {}", "Bearer  {}", "Token {}", "{} ", "Bearer Bearer {}"])
-    def test_other_forms_are_refused(self, alice: models.Environment, form: str) -> None:
+    def test_other_forms_are_refused(self, alice: words.Environment, form: str) -> None:
         with pytest.raises(errors.Unauthorized):
             keys.authenticate(form.format(self.make(alice).key))
 
@@ -156,7 +154,7 @@ class TestKeys:
             "UPDATE organizations SET deleted_at = now()",
         ],
     )
-    def test_a_key_that_ended_is_refused(self, alice: models.Environment, change: str) -> None:
+    def test_a_key_that_ended_is_refused(self, alice: words.Environment, change: str) -> None:
         made = self.make(alice)
         with db.unit():
             db.run(change)
@@ -164,7 +162,7 @@ class TestKeys:
         with pytest.raises(errors.Unauthorized):
             keys.authenticate(made.key)
 
-    def test_a_public_key_is_for_reading(self, alice: models.Environment) -> None:
+    def test_a_public_key_is_for_reading(self, alice: words.Environment) -> None:
         made = self.make(alice, keys.PUBLIC)
 
         assert keys.authenticate(made.key, public_allowed=True) == alice
@@ -172,7 +170,7 @@ class TestKeys:
             keys.authenticate(made.key)
 
     def test_a_verified_key_is_believed_for_five_seconds_and_no_longer(
-        self, alice: models.Environment, monkeypatch: pytest.MonkeyPatch
+        self, alice: words.Environment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = 1000.0
         monkeypatch.setattr(keys.time, "monotonic", lambda: now)
@@ -187,7 +185,7 @@ class TestKeys:
         with pytest.raises(errors.Unauthorized):
             keys.authenticate(made.key)
 
-    def test_several_keys_live_at_a_time_and_one_is_revoked_by_its_prefix(self, alice: models.Environment) -> None:
+    def test_several_keys_live_at_a_time_and_one_is_revoked_by_its_prefix(self, alice: words.Environment) -> None:
         old, new = self.make(alice), self.make(alice)
         keys.authenticate(old.key)
         with db.unit():
@@ -200,7 +198,7 @@ class TestKeys:
         with pytest.raises(errors.Unauthorized):
             keys.authenticate(old.key)
 
-    def test_another_tenants_key_cannot_be_revoked(self, alice: models.Environment) -> None:
+    def test_another_tenants_key_cannot_be_revoked(self, alice: words.Environment) -> None:
         made = self.make(alice)
         with db.unit(), pytest.raises(errors.NotFound):
             keys.revoke_key(factory.environment("bob"), str(made.id))
@@ -210,7 +208,7 @@ class TestKeys:
 
 @pytest.mark.usefixtures("store")
 class TestEnvironments:
-    def make(self, *place: str) -> models.Environment:
+    def make(self, *place: str) -> words.Environment:
         with db.unit():
             return environments.create_environment(*place)
 

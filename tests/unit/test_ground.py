@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kongflow_events import errors, models, retries, settings
+from kongflow_events import errors, retries, settings, words
 
 
 class TestSettings:
@@ -61,7 +61,7 @@ class TestRetries:
         assert 0.8 * middle - 1e-6 <= retries.pause_after(attempts, luck) <= 1.2 * middle + 1e-6
 
     @pytest.mark.parametrize(("kind", "limit"), [("deliver", 5), ("invoke", 6), ("post", 10)])
-    def test_the_last_attempt_is_the_limit(self, kind: models.Kind, limit: int) -> None:
+    def test_the_last_attempt_is_the_limit(self, kind: words.Kind, limit: int) -> None:
         assert isinstance(retries.decide(kind, limit - 1, ValueError("x"), 0.5), retries.Again)
         assert retries.decide(kind, limit, ValueError("x"), 0.5) == retries.Dead("x")
 
@@ -77,11 +77,11 @@ class TestRetries:
 
 
 def test_ids_grow_with_time_and_are_version_7() -> None:
-    ids = [models.new_id() for _ in range(1000)]
+    ids = [words.new_id() for _ in range(1000)]
 
     assert ids == sorted(ids)
     assert {one.version for one in ids} == {7}
 
 
 def test_a_text_that_is_no_id_stands_for_no_row() -> None:
-    assert models.as_id("nope").int == models.as_id("\0").int == 0
+    assert words.as_id("nope").int == words.as_id("\0").int == 0
