@@ -8,11 +8,11 @@ dev: .venv/installed
 	@$(BIN)/kongflow-events dev
 
 test: .venv/installed
-	@.ci/services rabbitmq
+	@.ci/services rabbitmq node
 	@.ci/timed "make test" .ci/test
 
 check: .venv/installed
-	@.ci/services rabbitmq postgresql
+	@.ci/services rabbitmq node postgresql
 	@.ci/timed "make check" .ci/check
 
 lint: .venv/installed

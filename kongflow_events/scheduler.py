@@ -29,7 +29,7 @@ from kongflow_events.store import db
 
 log = structlog.get_logger(__name__)
 
-_EXPIRE_SECONDS = 5
+_EXPIRE_SECONDS = 1
 _BEAT_SECONDS = 1
 # A wall clock that moved this much against the monotonic one was set: the next runs stand in the wrong place.
 _CLOCK_STEP = 2.0

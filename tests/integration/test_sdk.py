@@ -1,0 +1,298 @@
+"""The published trigger.dev client, unmodified, against a running service: every method on events and runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import pytest
+
+from kongflow_events import models, settings, words
+from kongflow_events.services import deliver, invoke, keys
+from kongflow_events.store import db
+from kongflow_events.web.app import create_app
+from tests import factory
+
+PROJECT = Path(__file__).parent.parent / "sdk"
+
+
+class SdkError(Exception):
+    """What the client threw."""
+
+
+class Driver:
+    """The client's own process; it works for any service and key."""
+
+    def __init__(self) -> None:
+        node = shutil.which("node")
+        assert node, "Node.js is missing: apt-get install -y nodejs npm"
+        self._process = subprocess.Popen(
+            [node, "driver.mjs"], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """One line there, one line back."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+
+class Sdk:
+    """The client, its methods by their own names."""
+
+    def __init__(self, driver: Driver, url: str, key: str) -> None:
+        self._driver = driver
+        self._where = {"url": url, "key": key}
+
+    def __call__(self, method: str, *args: Any) -> Any:
+        answer = self._driver.ask({**self._where, "method": method, "args": args})
+        if "error" in answer:
+            raise SdkError(answer["error"])
+        return answer["value"]
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Threaded(ThreadingHTTPServer, WSGIServer):
+    """Keep-alive connections of the client must not stand in one another's way."""
+
+    daemon_threads = True
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Driver]:
+    """The locked project with its packages, running."""
+    if not (PROJECT / "node_modules").exists():
+        npm = shutil.which("npm")
+        assert npm, "npm is missing: apt-get install -y nodejs npm"
+        subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=PROJECT, check=True, capture_output=True)
+    made = Driver()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def environment(store: str) -> words.Environment:
+    return factory.environment("alice")
+
+
+@pytest.fixture
+def url(environment: words.Environment) -> Iterator[str]:
+    """A running service."""
+    app = create_app(settings.load({}))
+    with make_server("127.0.0.1", 0, app, server_class=Threaded, handler_class=Quiet) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def sdk(url: str, environment: words.Environment, driver: Driver) -> Sdk:
+    with db.unit():
+        return Sdk(driver, url, keys.create_key(environment).key)
+
+
+def date(text: str) -> dict[str, str]:
+    return {"$date": text}
+
+
+def is_date(value: Any) -> bool:
+    return isinstance(value, dict) and re.fullmatch(r"\d{4}-.*Z", value["$date"]) is not None
+
+
+def work() -> None:
+    """Deliver and invoke everything that is due."""
+    with db.unit():
+        owed = [row.subject_id for row in models.Outbox.select().where(models.Outbox.kind == "deliver")]
+    invoke.invoke(deliver.deliver(owed).get("invoke", []))
+
+
+@pytest.fixture
+def run_id(sdk: Sdk, environment: words.Environment) -> str:
+    """A run that the event `1` started."""
+    factory.dispatcher(environment, to=factory.to_job(factory.job(environment, "ship")))
+    sdk("sendEvent", {"id": "1", "name": factory.JOB_EVENT})
+    work()
+    found: str = sdk("getEvent", "1")["runs"][0]["id"]
+    return found
+
+
+class TestEvents:
+    def test_send_event_comes_back_with_dates(self, sdk: Sdk) -> None:
+        event = {"name": "user.created", "payload": {"userId": "u"}, "timestamp": date("2001-09-09T01:46:40.000Z")}
+        options = {"deliverAt": date("2033-05-18T03:33:20.000Z"), "accountId": "acc_1"}
+        sent = sdk("sendEvent", event, options)
+
+        assert (sent["name"], sent["payload"], sent["context"]) == ("user.created", {"userId": "u"}, {})
+        assert sent["timestamp"] == date("2001-09-09T01:46:40.000Z")
+        assert sent["deliverAt"] == date("2033-05-18T03:33:20.000Z")
+        assert sent["deliveredAt"] is sent["cancelledAt"] is None
+        with db.unit():
+            assert models.ExternalAccount.get().identifier == "acc_1"
+
+    @pytest.mark.parametrize("payload", [None, 0, False, "", [], "text", {"a": [1, None]}])
+    def test_any_payload_goes_there_and_back(self, sdk: Sdk, payload: Any) -> None:
+        assert sdk("sendEvent", {"name": "a", "payload": payload})["payload"] == ({} if payload is None else payload)
+
+    def test_the_same_id_again_is_the_same_event(self, sdk: Sdk) -> None:
+        first = sdk("sendEvent", {"id": "1", "name": "a", "payload": 1})
+
+        assert sdk("sendEvent", {"id": "1", "name": "a", "payload": 2}) == first
+
+    def test_a_delayed_event_is_changed(self, sdk: Sdk) -> None:
+        sdk("sendEvent", {"id": "1", "name": "a", "payload": 1}, {"deliverAfter": 60})
+
+        assert sdk("sendEvent", {"id": "1", "name": "a", "payload": 2})["payload"] == 2
+
+    def test_send_events_answers_in_order(self, sdk: Sdk) -> None:
+        sent = sdk("sendEvents", [{"name": "a", "id": one} for one in "zam"], {"deliverAfter": 60})
+
+        assert [event["id"] for event in sent] == ["z", "a", "m"]
+        assert all(is_date(event["deliverAt"]) for event in sent)
+        assert sdk("sendEvents", []) == []
+
+    def test_get_event_shows_its_runs(self, sdk: Sdk, run_id: str) -> None:
+        event = sdk("getEvent", "1")
+
+        assert (event["id"], is_date(event["createdAt"]), is_date(event["updatedAt"])) == ("1", True, True)
+        assert event["runs"] == [{"id": run_id, "status": "PENDING", "startedAt": None, "completedAt": None}]
+
+    @pytest.mark.parametrize("event_id", ["with space", "ü"])
+    def test_an_id_that_has_to_be_encoded_is_found(self, sdk: Sdk, event_id: str) -> None:
+        sdk("sendEvent", {"id": event_id, "name": "a"})
+
+        assert sdk("getEvent", event_id)["id"] == event_id
+        assert is_date(sdk("cancelEvent", event_id)["cancelledAt"])
+
+    def test_cancel_event_is_idempotent(self, sdk: Sdk) -> None:
+        sdk("sendEvent", {"id": "1", "name": "a"}, {"deliverAfter": 60})
+        first = sdk("cancelEvent", "1")
+
+        assert is_date(first["cancelledAt"])
+        assert sdk("cancelEvent", "1") == first
+
+    def test_cancel_runs_for_event_names_the_runs(self, sdk: Sdk, run_id: str) -> None:
+        assert sdk("cancelRunsForEvent", "1") == {"cancelledRunIds": [run_id], "failedToCancelRunIds": []}
+        assert sdk("cancelRunsForEvent", "1") == {"cancelledRunIds": [], "failedToCancelRunIds": []}
+
+    def test_create_ephemeral_event_dispatcher_gives_its_id(self, sdk: Sdk) -> None:
+        wait = {"url": "http://127.0.0.1:9/cb", "name": "paid", "filter": {"orderId": ["o1"]}, "timeoutInSeconds": 60}
+        made = sdk("createEphemeralEventDispatcher", wait)
+
+        assert uuid.UUID(made["id"])
+        assert sdk("createEphemeralEventDispatcher", wait) == made
+
+
+class TestRuns:
+    @pytest.mark.parametrize("status", ["PENDING", "EXECUTING", "WAITING_TO_CONTINUE", "SUCCESS", "UNRESOLVED_AUTH"])
+    def test_get_run_knows_every_status(self, sdk: Sdk, run_id: str, status: str) -> None:
+        with db.unit():
+            models.JobRun.update(status=status).execute()
+        run = sdk("getRun", run_id)
+
+        assert (run["id"], run["status"], run["tasks"], run["statuses"]) == (run_id, status, [], [])
+        assert is_date(run["updatedAt"])
+
+    def test_get_runs_lists_a_jobs_runs(self, sdk: Sdk, run_id: str) -> None:
+        assert [run["id"] for run in sdk("getRuns", "ship")["runs"]] == [run_id]
+
+    def test_get_run_statuses(self, sdk: Sdk, run_id: str) -> None:
+        assert sdk("getRunStatuses", run_id)["run"] == {"id": run_id, "status": "PENDING", "output": None}
+
+    def test_cancel_run(self, sdk: Sdk, run_id: str) -> None:
+        assert sdk("cancelRun", run_id)["status"] == "CANCELED"
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("method", "args", "said"),
+        [
+            ("getEvent", ["nope"], "Event not found"),
+            ("cancelEvent", ["nope"], "Event not found"),
+            ("cancelRunsForEvent", ["nope"], "Event not found"),
+            ("getRun", [str(uuid.UUID(int=1))], "Run not found"),
+            ("getRuns", ["nope"], "Job not found"),
+            ("cancelRun", [str(uuid.UUID(int=1))], "Run not found"),
+            (
+                "sendEvent",
+                [{"name": 5}],
+                "Code: invalid_type ~ Path: event.name ~ Message: Expected string, received number",
+            ),
+            ("createEphemeralEventDispatcher", [{"url": "http://127.0.0.1/", "name": []}], None),
+            ("createEphemeralEventDispatcher", [{"url": "x", "name": "a"}], "Invalid request body"),
+        ],
+    )
+    def test_the_clients_error_is_ours(self, sdk: Sdk, method: str, args: list[Any], said: str | None) -> None:
+        if said is None:
+            assert sdk(method, *args)["id"]
+        else:
+            with pytest.raises(SdkError, match=f"^{re.escape(said)}$"):
+                sdk(method, *args)
+
+    def test_a_wrong_key_is_said_so_without_retrying(self, url: str, driver: Driver) -> None:
+        with pytest.raises(SdkError, match="^Invalid or Missing API key$"):
+            Sdk(driver, url, "tr_dev_wrong")("sendEvent", {"name": "a"})
+
+
+@pytest.mark.slow
+class TestRetries:
+    """What the client does by itself when a server in our place answers so."""
+
+    @pytest.fixture
+    def asked(self, driver: Driver) -> Iterator[tuple[Sdk, list[str], list[int]]]:
+        """The client, the paths it asked for, and the statuses it is to meet, one after the other."""
+        paths: list[str] = []
+        statuses: list[int] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                paths.append(self.path)
+                self.send_response(statuses.pop(0) if statuses else 500)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(b'{"error":"later"}')
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+            yield Sdk(driver, f"http://127.0.0.1:{server.server_port}", "tr_dev_x"), paths, statuses
+            server.shutdown()
+
+    def test_a_5xx_is_tried_seven_times(self, asked: tuple[Sdk, list[str], list[int]]) -> None:
+        sdk, paths, _ = asked
+        with pytest.raises(SdkError, match="status code 500"):
+            sdk("sendEvent", {"name": "a"})
+
+        assert paths == ["/api/v1/events"] * 7
+
+    @pytest.mark.parametrize("status", [401, 403, 404, 413, 422, 429])
+    def test_a_4xx_is_not_tried_again(self, asked: tuple[Sdk, list[str], list[int]], status: int) -> None:
+        sdk, paths, statuses = asked
+        statuses.append(status)
+        with pytest.raises(SdkError, match="^later$"):
+            sdk("sendEvent", {"name": "a"})
+
+        assert len(paths) == 1
