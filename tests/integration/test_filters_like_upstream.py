@@ -1,0 +1,203 @@
+"""Our filters beside the published matcher: generated filters and payloads, differences only where they are meant."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections import Counter
+from random import Random
+from typing import Any
+
+import pytest
+
+from kongflow_events import filters
+from tests.integration.test_sdk import PROJECT, Driver, driver
+
+__all__ = ["driver"]
+
+pytestmark = pytest.mark.slow
+
+SEED = 20230628
+CASES = 30_000
+KEYS = ["a", "b", "c", "tags"]
+TEXTS = ["", "a", "A", "ab", "abc", "ABC", "café", "CAFÉ", "cafe\u0301", "ß", "ss", "ﬁ", "1", "true", "null", "日本"]
+NUMBERS = [0, 1, -1, 2, 5, 10, 1.5, -0.25, 100, 1e21]
+SCALARS = [*TEXTS, *NUMBERS, True, False]
+# JavaScript finds these on every object or text, whatever the JSON says.
+ARTEFACTS = ["length", "constructor", "toString", "0"]
+
+
+class Maker:
+    """Filters and payloads by chance, from few enough words that they often meet."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.used: Counter[str] = Counter()
+
+    def payload(self, depth: int = 0) -> Any:
+        kind = self._random.random()
+        if depth < 3 and (kind < 0.45 or depth == 0):
+            return {key: self.payload(depth + 1) for key in self._random.sample(KEYS, self._random.randint(0, 4))}
+        if depth < 3 and kind < 0.65:
+            return [self.payload(depth + 1) for _ in range(self._random.randint(0, 3))]
+        return self._random.choice([*SCALARS, None])
+
+    def filter(self, payload: Any, depth: int = 0) -> dict[str, Any]:
+        """A filter that looks where the payload has something, most of the time."""
+        keys = list(payload) if isinstance(payload, dict) else []
+        chosen = self._random.sample(keys, min(len(keys), self._random.randint(0, 2)))
+        if self._random.random() < 0.25:
+            chosen.append(self._random.choice([*KEYS, "missing", *(ARTEFACTS if self._random.random() < 0.1 else [])]))
+        return {key: self._value(payload.get(key) if isinstance(payload, dict) else None, depth) for key in chosen}
+
+    def _value(self, payload: Any, depth: int) -> Any:
+        kind = self._random.random()
+        if depth < 3 and kind < 0.3:
+            below = payload[0] if isinstance(payload, list) and payload else payload
+            return self.filter(below, depth + 1)
+        if kind < 0.45:
+            return self._literals(payload)
+        if kind < 0.48:
+            return self._random.choice([None, "x", 1, ["x", 1], [None], [[]], [{}], [{"$foo": 1}], {"$gt": 5}])
+        return [self._item(payload) for _ in range(self._random.choice([1, 1, 1, 2, 3]))]
+
+    def _literals(self, payload: Any) -> list[Any]:
+        pool: list[Any] = self._random.choice([TEXTS, NUMBERS, [True, False]])
+        chosen = self._random.sample(pool, min(len(pool), self._random.randint(0, 3)))
+        if isinstance(payload, str) and pool is TEXTS:
+            chosen.append(payload)
+        return chosen
+
+    def _item(self, payload: Any) -> dict[str, Any]:
+        item = dict([self._operator(payload)])
+        if self._random.random() < 0.05:
+            item |= dict([self._operator(payload)])
+        if self._random.random() < 0.01:
+            item["other"] = "x"
+        self.used.update(name for name in item if name != "other")
+        return item
+
+    def _operator(self, payload: Any) -> tuple[str, Any]:
+        name = self._random.choice(list(OPERANDS))
+        if self._random.random() < 0.02:
+            return name, self._random.choice([None, "5", True, ["a", 1], {}])
+        return name, OPERANDS[name](self._random, payload)
+
+
+def text(random: Random, payload: Any) -> str:
+    if isinstance(payload, str) and random.random() < 0.6:
+        cut = random.randint(0, len(payload))
+        return random.choice([payload[:cut], payload[cut:], payload, payload.swapcase()])
+    return random.choice(TEXTS)
+
+
+def number(random: Random, payload: Any) -> float:
+    if isinstance(payload, (int, float)) and not isinstance(payload, bool) and random.random() < 0.6:
+        return payload + random.choice([-1, 0, 0, 1])
+    return random.choice(NUMBERS)
+
+
+def flag(random: Random, _: Any) -> bool:
+    return random.random() < 0.5
+
+
+def scalar(random: Random, payload: Any) -> Any:
+    near = payload[0] if isinstance(payload, list) and payload else payload
+    known = isinstance(near, (str, int, float)) and random.random() < 0.5
+    return near if known else random.choice(SCALARS)
+
+
+OPERANDS = {
+    "$startsWith": text,
+    "$endsWith": text,
+    "$ignoreCaseEquals": text,
+    "$exists": flag,
+    "$isNull": flag,
+    "$anythingBut": lambda random, payload: (
+        random.sample(TEXTS, random.randint(0, 3)) if random.random() < 0.3 else scalar(random, payload)
+    ),
+    "$gt": number,
+    "$lt": number,
+    "$gte": number,
+    "$lte": number,
+    "$between": lambda random, payload: [number(random, payload), number(random, payload)],
+    "$includes": scalar,
+    "$not": scalar,
+}
+
+
+def upstream(cases: list[dict[str, Any]]) -> list[bool | None]:
+    """What the published matcher says of each case; None where it refuses the filter."""
+    node = shutil.which("node")
+    assert node
+    said = subprocess.run(
+        [node, "matcher.mjs"],
+        cwd=PROJECT,
+        input="".join(json.dumps(case) + "\n" for case in cases),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return [json.loads(line) for line in said.splitlines()]
+
+
+def ours(case: dict[str, Any]) -> bool | None:
+    try:
+        return filters.parse(case["filter"]).matches(case["payload"])
+    except filters.InvalidFilter:
+        return None
+
+
+def reason(case: dict[str, Any]) -> str | None:
+    """Why a case may come out otherwise than upstream; None when it may not."""
+    if any(len(item) > 1 for item in items(case["filter"])):
+        return "several operators in one item mean all of them, and an unknown key is refused"
+    if set(ARTEFACTS) & set(keys_of(case["filter"])):
+        return "only keys of the JSON exist, not JavaScript's own"
+    return None
+
+
+def items(filter_: Any) -> list[dict[str, Any]]:
+    below = filter_.values() if isinstance(filter_, dict) else ()
+    found = [item for value in below if isinstance(value, list) for item in value if isinstance(item, dict)]
+    return found + [item for value in below if isinstance(value, dict) for item in items(value)]
+
+
+def keys_of(filter_: Any) -> list[str]:
+    if not isinstance(filter_, dict):
+        return []
+    return [*filter_, *(key for value in filter_.values() for key in keys_of(value))]
+
+
+def test_generated_filters_come_out_as_the_published_matcher_has_them(driver: Driver) -> None:
+    maker = Maker(Random(SEED))
+    cases = []
+    for _ in range(CASES):
+        payload = maker.payload()
+        cases.append({"payload": payload, "filter": maker.filter(payload)})
+    expected = upstream(cases)
+    different = Counter[str | None]()
+    unmeant = []
+    for case, theirs in zip(cases, expected, strict=True):
+        if ours(case) != theirs:
+            different[reason(case)] += 1
+            if reason(case) is None:
+                unmeant.append((case, theirs))
+
+    assert unmeant == [], unmeant[:3]
+    assert len(expected) == CASES
+    assert set(different) == {
+        "several operators in one item mean all of them, and an unknown key is refused",
+        "only keys of the JSON exist, not JavaScript's own",
+    }
+    sides = Counter(expected)
+    assert min(sides[True], sides[False]) >= CASES / 5, sides
+    assert sides[None] > 0
+    assert min(maker.used[name] for name in OPERANDS) >= 500, maker.used
+
+
+def test_a_filter_without_keys_asks_nothing_where_upstream_wants_an_element(driver: Driver) -> None:
+    case = {"payload": [], "filter": {}}
+
+    assert (upstream([case]), ours(case)) == ([False], True)
