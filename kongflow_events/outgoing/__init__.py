@@ -202,7 +202,7 @@ def _look_up(target: addresses.Target, resolver: Resolve, within: float) -> list
     except TimeoutError as error:
         raise TimedOut(f"the name {target.host} did not resolve in time") from error
     except OSError as error:
-        raise Unreachable(f"the name {target.host} does not resolve: {_why(error)}") from error
+        raise Unreachable(f"the name {target.host} does not resolve: {_words(error)}") from error
     if not found:
         raise Unreachable(f"the name {target.host} has no address")
     return found
@@ -259,17 +259,18 @@ def _named(deadline: Deadline) -> Iterator[None]:
 
 
 def _failure(error: Exception, deadline: Deadline) -> CallFailed:
-    # urllib3 counts a refused connection among its timeouts.
-    refused = isinstance(error, exceptions.NewConnectionError)
-    slow = isinstance(error, (exceptions.TimeoutError, TimeoutError)) and not refused
-    if slow or deadline.passed:
+    cause = _innermost(error)
+    # urllib3 counts a refused connection among its timeouts, and a timeout while sending among its broken connections.
+    if isinstance(cause, (TimeoutError, exceptions.ReadTimeoutError)) or deadline.passed:
         return TimedOut(f"no complete answer within {deadline.seconds:g} s")
-    return Unreachable(f"the call failed: {_why(error)}")
+    return Unreachable(f"the call failed: {_words(cause)}")
 
 
-def _why(error: BaseException) -> str:
-    """The innermost cause in its own words: urllib3 wraps it in descriptions of its own objects."""
+def _innermost(error: BaseException) -> BaseException:
+    """What was wrong at first: urllib3 wraps it in descriptions of its own objects."""
     inner = next((one for one in reversed(error.args) if isinstance(one, BaseException)), error.__cause__)
-    if inner is not None:
-        return _why(inner)
+    return error if inner is None else _innermost(inner)
+
+
+def _words(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
