@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,11 +25,15 @@ _CURE = "RabbitMQ is missing: apt-get install -y rabbitmq-server (or set KONGFLO
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on, and that the system gives to no client.
+
+    A client that dials a dead server at a port of the system's own range may be given that very port, and then holds it.
+    """
+    while True:
+        port = random.randint(12_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def eventually(holds: Callable[[], object], seconds: float = 20.0, what: str = "") -> None:
