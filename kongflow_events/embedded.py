@@ -34,6 +34,8 @@ _ACCOUNTS: Final = ("postgres", "nobody")
 # Where root puts what that account must be able to reach.
 _SHARED: Final = Path("/var/lib/kongflow-events")
 _STOP_SECONDS: Final = 30
+# A socket's path may have about a hundred characters, of which its own name takes twenty.
+_LONGEST_FOLDER: Final = 80
 # The first version whose own C.UTF-8 needs no locale of the system.
 _BUILTIN_LOCALE: Final = 17
 
@@ -84,9 +86,7 @@ class EmbeddedPostgres:
         """
         if not (self._data / "PG_VERSION").exists():
             self._initialize()
-        if self._sockets is None:
-            # Short, because a socket's path may have about a hundred characters.
-            self._sockets = self._owned(Path(tempfile.mkdtemp(prefix="kf-", dir="/tmp")))
+        self._sockets = self._socket_directory()
         settings = {
             "unix_socket_directories": str(self._sockets),
             "listen_addresses": "127.0.0.1" if self._port else "",
@@ -153,6 +153,16 @@ class EmbeddedPostgres:
         made = self._run([*command, f"--pwfile={password}"])
         if made.returncode:
             raise EmbeddedPostgresError(f"initdb failed: {made.stderr.decode(errors='replace').strip()}")
+
+    def _socket_directory(self) -> Path:
+        """A private folder beside the data; elsewhere when its name would be too long for a socket's."""
+        if self._sockets is not None:
+            return self._sockets
+        beside = self._data.parent / f"{self._data.name}.run"
+        if len(str(beside)) > _LONGEST_FOLDER:
+            return self._owned(Path(tempfile.mkdtemp(prefix="kf-")))
+        beside.mkdir(mode=0o700, exist_ok=True)
+        return self._owned(beside)
 
     def _wait(self, log: Path) -> None:
         """Until it answers; a recovery may take its time, so only the server's own end is an end."""

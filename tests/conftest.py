@@ -15,7 +15,7 @@ from psycopg2 import sql
 from kongflow_events import logs, settings, words
 from kongflow_events.embedded import EmbeddedPostgres
 from kongflow_events.store import db, schema
-from tests.servers import RabbitMQ, RabbitMQNode
+from tests.servers import RabbitMQ, RabbitMQNode, open_to_others
 
 # Which server: an existing one, or the binaries in a directory (the system's, say) in place of the embedded ones.
 DATABASE_URL = os.environ.get("KONGFLOW_TEST_DATABASE_URL")
@@ -84,8 +84,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # What is thrown away need not survive a power failure.
     options = {"fsync": "off", "max_connections": "200"}
     home = tmp_path_factory.mktemp("postgres")
-    for parent in (home, *home.parents[:2]):
-        parent.chmod(0o755)
+    open_to_others(home)
     with EmbeddedPostgres(
         home / "data", binaries=Path(POSTGRES_BIN) if POSTGRES_BIN else None, options=options
     ) as postgres:

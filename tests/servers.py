@@ -36,6 +36,15 @@ def free_port() -> int:
             return port
 
 
+def open_to_others(folder: Path) -> None:
+    """Let a server's own account reach a folder of the tests, which pytest keeps private."""
+    base = Path(tempfile.gettempdir())
+    for one in (folder, *folder.parents):
+        if one == base or base not in one.parents:
+            return
+        one.chmod(one.stat().st_mode | 0o055)
+
+
 def eventually(holds: Callable[[], object], seconds: float = 20.0, what: str = "") -> None:
     """Wait until `holds()` is true; fails after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -29,6 +29,8 @@ def guarded(queues: RabbitMQ) -> Iterator[broker.GuardedBroker]:
 @pytest.fixture
 def hints(queues: RabbitMQ) -> Iterator[broker.RabbitmqHints]:
     made = broker.RabbitmqHints(queues.url)
+    # As the relay does before it publishes: it declares the queue.
+    made.depth(QUEUE)
     yield made
     made.close()
 

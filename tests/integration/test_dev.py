@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from kongflow_events import embedded
 from kongflow_events.cli import main
 from tests.processes import Http, alive, query, running
-from tests.servers import eventually, free_port
+from tests.servers import eventually, free_port, open_to_others
 
 ORDER = {"name": "order.paid", "payload": {"amount": 42}}
 
@@ -25,9 +25,7 @@ ORDER = {"name": "order.paid", "payload": {"amount": 42}}
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A folder for data that the server's account can reach."""
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        if parent.owner() == tmp_path.owner():
-            parent.chmod(0o755)
+    open_to_others(tmp_path)
     return tmp_path / "data"
 
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.processes import ROOT, Http, running
-from tests.servers import eventually, free_port
+from tests.servers import eventually, free_port, open_to_others
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_wheel_runs_dev(tmp_path: Path) -> None:
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
+    open_to_others(tmp_path)
     subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT], check=True)
     [wheel] = tmp_path.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
