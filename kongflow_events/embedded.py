@@ -116,9 +116,10 @@ class EmbeddedPostgres:
                 self._process.send_signal(signal.SIGQUIT)
                 self._process.wait()
             self._process = None
-        if self._sockets is not None:
+        # The folder beside the data stays: another server of the same data may be using it.
+        if self._sockets is not None and self._sockets.parent != self._data.parent:
             shutil.rmtree(self._sockets, ignore_errors=True)
-            self._sockets = None
+        self._sockets = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -172,9 +173,16 @@ class EmbeddedPostgres:
             except psycopg2.OperationalError:
                 time.sleep(0.02)
             else:
-                return
+                if self._holds_the_data():
+                    return
         said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
         raise EmbeddedPostgresError("PostgreSQL did not start: " + " ".join(said))
+
+    def _holds_the_data(self) -> bool:
+        """Whether it is our server that answers, and not one that somebody else started on the same data."""
+        assert self._process is not None
+        lines = (self._data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+        return lines[0] == str(self._process.pid)
 
     def _run(self, command: Sequence[str | Path]) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(command, capture_output=True, check=False, **self._as_account())
