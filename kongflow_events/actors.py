@@ -6,6 +6,7 @@ actors on its in-process broker.
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -42,7 +43,10 @@ class Offer(Protocol):
 def boot() -> None:
     """Make this process a worker on RabbitMQ, as the dramatiq command expects of a broker's factory."""
     logs.configure()
-    current = settings.current()
+    try:
+        current = settings.current()
+    except settings.BadSettings as error:
+        sys.exit(f"kongflow-events: {error}")
     db.connect(current.database_url, pool_size=current.pool_size + _SPARE_CONNECTIONS)
     broker = brokers.GuardedBroker(current.rabbitmq_url)
     hints = brokers.HintBuffer(

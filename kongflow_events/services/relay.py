@@ -61,6 +61,7 @@ class Relay:
         self._orders = {kind: _Order() for kind in words.KINDS}
         self._scanned = -_FULL_SCAN
         self._resting_until = 0.0
+        self._away = False
 
     def tick(self) -> int:
         """Hint everything that is due and for which there is room; returns how many rows that were."""
@@ -68,11 +69,20 @@ class Relay:
             return 0
         try:
             with db.unit():
-                return self._tick()
+                hinted = self._tick()
         except (errors.Retryable, *db.AWAY) as error:
-            log.warning("the broker or the database cannot be reached; nothing is hinted", reason=str(error).strip())
+            self._say_once_that_it_is_away(error)
             self._resting_until = time.monotonic() + _REST
             return 0
+        if hinted and self._away:
+            self._away = False
+            log.info("the broker answers again", rows=hinted)
+        return hinted
+
+    def _say_once_that_it_is_away(self, error: Exception) -> None:
+        if not self._away:
+            self._away = True
+            log.warning("the broker or the database cannot be reached; nothing is hinted", reason=str(error).strip())
 
     def _tick(self) -> int:
         self._scan_fully_now_and_then()

@@ -15,6 +15,8 @@ class Alive:
         """Say so, without looking at anything else."""
         answer(response, {"status": "ok"})
 
+    on_head = on_get
+
 
 class Ready:
     """This service can do its work."""
@@ -24,3 +26,5 @@ class Ready:
         found = health.readiness()
         response.status = 200 if found.ready else 503
         answer(response, {"ready": found.ready, "checks": found.checks})
+
+    on_head = on_get

@@ -12,6 +12,7 @@ from kongflow_events import errors, models, words
 from kongflow_events.services.relay import Relay
 from kongflow_events.store import db
 from kongflow_events.words import HintBatch
+from tests.servers import eventually
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -162,6 +163,9 @@ def test_nothing_moves_while_the_broker_cannot_be_asked(relay: Relay, queues: Qu
 
     assert relay.tick() == 0
     assert {row.hints for row in rows()} == {0}
+    queues.away = False
+    # It rests a moment before it asks again.
+    eventually(lambda: relay.tick() == 3)
 
 
 def test_rows_are_set_back_when_publishing_fails(queues: Queues) -> None:
