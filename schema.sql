@@ -320,9 +320,9 @@ CREATE INDEX job_runs_external_account_id ON job_runs(external_account_id) WHERE
 
 -- How it is doing ------------------------------------------------------------------------------------------------------
 
--- Every long-lived process says that it is alive; readiness asks for the relay's age.
+-- A process says that it is alive; readiness asks when a relay last did.
 CREATE TABLE process_heartbeats (
-    kind TEXT NOT NULL,                                     -- scheduler, worker, web
+    kind TEXT NOT NULL,                                     -- the type of process: scheduler
     instance TEXT NOT NULL,                                 -- host and process id
     started_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
     beat_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),

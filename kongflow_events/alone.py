@@ -35,7 +35,7 @@ def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID
         return
     token, number = claimed
     if number > retries.LIMITS[kind]:
-        _bury(kind, subject_id, token, retries.WORKER_LOST)
+        _give_up(kind, subject_id, token, number)
         return
     started = time.monotonic()
     try:
@@ -46,6 +46,13 @@ def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID
     except Exception as error:
         log.exception("work failed", kind=kind, subject=str(subject_id), attempt=number)
         _fail(kind, subject_id, token, number, error, time.monotonic() - started)
+
+
+def _give_up(kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, number: int) -> None:
+    with db.atomic():
+        if kind != "deliver":
+            invocations.note_attempt(subject_id, number, "lost", retries.WORKER_LOST, 0.0)
+        _bury(kind, subject_id, token, retries.WORKER_LOST)
 
 
 def _fail(

@@ -77,7 +77,8 @@ def _ended_before_the_call(claimed: posts.Claimed) -> bool:
     if ending is None:
         return False
     status, reason = ending
-    posts.finish(claimed, status, reason, None)
+    lost = posts.Attempt(claimed.attempts, "lost", 0, error=reason) if status == "DEAD" else None
+    posts.finish(claimed, status, reason, lost)
     return True
 
 

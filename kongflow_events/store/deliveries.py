@@ -98,7 +98,7 @@ class Locked(msgspec.Struct, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A dispatcher that listens to an address; `version` changes with every change of its filters."""
+    """A dispatcher that listens to an address; `updated_at` changes with every change of its filters."""
 
     environment_id: uuid.UUID
     source: str
@@ -115,7 +115,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Filters(msgspec.Struct, frozen=True):
-    """A dispatcher's two filters as stored JSON, and the version of it they belong to."""
+    """A dispatcher's two filters as stored JSON, as they were since `updated_at`."""
 
     id: uuid.UUID
     updated_at: datetime

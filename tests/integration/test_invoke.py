@@ -199,6 +199,23 @@ class TestFailure:
         assert owed() == []
 
 
+def test_a_row_whose_workers_died_is_buried_without_being_tried(
+    alice: words.Environment, job: models.JobVersion, pending: Callable[[], list[uuid.UUID]]
+) -> None:
+    factory.dispatcher(alice, to=factory.to_job(job))
+    [one] = pending()
+    with db.unit():
+        db.run("UPDATE outbox SET attempts = %s", (retries.LIMITS["invoke"],))
+    invoke.invoke([one], one_by_one=True)
+
+    assert (invocation(one).status, invocation(one).reason) == ("DEAD", retries.WORKER_LOST)
+    with db.unit():
+        [attempt] = models.InvocationAttempt.select()
+    assert (attempt.number, attempt.outcome) == (retries.LIMITS["invoke"] + 1, "lost")
+    assert runs() == []
+    assert owed() == []
+
+
 class TestInvokeDispatcher:
     """The public verb that carries one pair out now."""
 

@@ -163,6 +163,7 @@ class TestPost:
 
         assert target.calls == []
         assert (self.state(made).status, self.state(made).reason) == ("DEAD", retries.WORKER_LOST)
+        assert [(one.number, one.outcome) for one in self.attempts()] == [(11, "lost")]
 
     @pytest.mark.parametrize(
         ("change", "status", "reason"),
