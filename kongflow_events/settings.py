@@ -28,8 +28,8 @@ class BadSettings(Exception):
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every setting of every process. A variable is a name in capitals behind `KONGFLOW_`, but for the bare three."""
 
-    database_url: str = "postgresql://localhost/kongflow"
-    rabbitmq_url: str = "amqp://localhost"
+    database_url: Annotated[str, msgspec.Meta(pattern="^postgres(ql)?://")] = "postgresql://localhost/kongflow"
+    rabbitmq_url: Annotated[str, msgspec.Meta(pattern="^amqps?://")] = "amqp://localhost"
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8030
 
     # Connections that one process may hold; a web process needs one per blocking thread.

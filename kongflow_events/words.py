@@ -36,9 +36,11 @@ def new_event_id() -> str:
 def as_id(text: str) -> uuid.UUID:
     """A row id from a URL; one that cannot exist becomes one that nothing has."""
     try:
-        return uuid.UUID(text)
+        found = uuid.UUID(text)
     except ValueError:
         return uuid.UUID(int=0)
+    # The library reads braces, prefixes and bare digits too; an id has one spelling.
+    return found if str(found) == text.lower() else uuid.UUID(int=0)
 
 
 def why_skipped(enabled: bool | None, expired: bool | None) -> str | None:

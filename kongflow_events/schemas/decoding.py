@@ -48,10 +48,11 @@ def _depth(body: bytes) -> int:
     return deepest
 
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, and content with a string that never ends: no body makes it look at a byte twice.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 # Numbers that decode (to zero, or to fewer digits) but that PostgreSQL's numeric cannot hold.
-_UNHEARD_OF = re.compile(rb"\d{4301}|[eE]-0*[1-9]\d{3}")
+_UNHEARD_OF = re.compile(rb"(?<!\d)\d{4301}|[eE]-0*[1-9]\d{3}")
 
 
 def _nul_paths(value: Any, path: str) -> Iterator[str]:

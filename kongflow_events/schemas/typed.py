@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from kongflow_events import errors, paths
 from kongflow_events.schemas import dates, decoding
 
 Type = TypeVar("Type")
+_MOST_ISSUES = 100
 
 
 def _date(_: type, value: Any) -> dates.Instant:
@@ -40,7 +42,11 @@ def _unforeseen(error: msgspec.ValidationError) -> errors.Issue:
 
 
 def _issues(value: Any, shape: inspect.Type, path: str) -> list[errors.Issue]:
-    return list(_walk(value, shape, path))
+    """The first issues; a body that is nothing but mistakes must not make an answer larger than itself."""
+    found = list(islice(_walk(value, shape, path), _MOST_ISSUES + 1))
+    if len(found) > _MOST_ISSUES:
+        found[_MOST_ISSUES:] = [errors.Issue("custom", "", f"and more: only the first {_MOST_ISSUES} are listed")]
+    return found
 
 
 def _walk(value: Any, shape: inspect.Type, path: str) -> Iterator[errors.Issue]:
@@ -66,7 +72,7 @@ def _walk_union(value: Any, shape: inspect.UnionType, path: str) -> Iterator[err
         return
     if len(choices) == 1:
         yield from _walk(value, choices[0], path)
-    elif all(_issues(value, choice, path) for choice in choices):
+    elif all(any(True for _ in _walk(value, choice, path)) for choice in choices):
         yield errors.Issue("invalid_union", path, "Invalid input")
 
 

@@ -100,10 +100,11 @@ def list_event_dispatchers(
     cursor: uuid.UUID | None = None,
     limit: int = 50,
     event: str | None = None,
+    source: str | None = None,
     enabled: bool | None = None,
 ) -> words.Page[dispatchers.Listed]:
     """The environment's dispatchers, newest first, going on where a page ended (its `next` is the `cursor`)."""
-    found = dispatchers.newest(environment.id, cursor, limit, event=event, enabled=enabled)
+    found = dispatchers.newest(environment.id, cursor, limit, event=event, source=source, enabled=enabled)
     return words.Page(dispatchers.with_names(found.items), found.next)
 
 

@@ -40,8 +40,8 @@ def put_dynamic_trigger(
     environment: words.Environment, slug: str, body: schemas.DynamicTriggerBody
 ) -> schemas.DynamicTrigger:
     """Make a dynamic trigger, or give it other jobs. Raises Invalid naming each job that does not exist."""
-    if len(slug) > _LONGEST_SLUG:
-        raise errors.Invalid(errors.Issue("too_big", "id", f"An id must not be longer than {_LONGEST_SLUG} characters"))
+    if not 1 <= len(slug) <= _LONGEST_SLUG:
+        raise errors.Invalid(errors.Issue("custom", "id", f"An id has from 1 to {_LONGEST_SLUG} characters"))
     slugs = list(dict.fromkeys(body.jobs))
     with db.atomic():
         known = jobs.ids_of(environment, slugs)

@@ -105,15 +105,23 @@ def of_target(environment_id: uuid.UUID, dispatchable_id: str) -> models.EventDi
 
 
 def newest(
-    environment_id: uuid.UUID, before: uuid.UUID | None, limit: int, *, event: str | None, enabled: bool | None
+    environment_id: uuid.UUID,
+    before: uuid.UUID | None,
+    limit: int,
+    *,
+    event: str | None,
+    source: str | None,
+    enabled: bool | None,
 ) -> words.Page[models.EventDispatcher]:
-    """The environment's dispatchers, newest first, going on before `before`; those that listen to `event`, if given."""
+    """The environment's dispatchers, newest first, going on before `before`; those of `event` and `source`, if given."""
     table, names = models.EventDispatcher, models.EventDispatcherName
     query = table.select().where(table.environment_id == environment_id)
     if before is not None:
         query = query.where(table.id < before)
     if enabled is not None:
         query = query.where(table.enabled == enabled)
+    if source is not None:
+        query = query.where(table.source == source)
     if event is not None:
         listening = names.select(names.dispatcher_id).where(
             (names.environment_id == environment_id) & (names.name == event)

@@ -32,14 +32,16 @@ class Dispatchers:
         """List, newest first."""
         environment = self._door.enter(request)
         query = query_of(request)
-        event, enabled = query.text("event"), query.flag("enabled")
+        event, source, enabled = query.text("event"), query.text("source"), query.flag("enabled")
         cursor, limit = query.cursor(), query.limit()
         query.check()
         with db.unit():
             found = dispatchers.list_event_dispatchers(
-                environment, cursor=cursor, limit=limit, event=event, enabled=enabled
+                environment, cursor=cursor, limit=limit, event=event, source=source, enabled=enabled
             )
             answer(response, schemas.page(found, _shown))
+
+    on_head = on_get
 
 
 class Dispatcher:
@@ -54,6 +56,8 @@ class Dispatcher:
         environment = self._door.enter(request)
         with db.unit():
             answer(response, _shown(dispatchers.get_event_dispatcher(environment, dispatcher_id)))
+
+    on_head = on_get
 
     def on_patch(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
         """Change what the body gives."""

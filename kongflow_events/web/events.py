@@ -39,6 +39,8 @@ class Events:
             )
             answer(response, schemas.page(found, schemas.event_log))
 
+    on_head = on_get
+
 
 class Bulk:
     """Send many events in one transaction."""

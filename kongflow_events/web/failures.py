@@ -44,7 +44,7 @@ def _refused(_request: falcon.Request, response: falcon.Response, error: errors.
 def _away(request: falcon.Request, response: falcon.Response, error: Exception, _: dict[str, Any]) -> None:
     log.warning("cannot serve now", path=request.path, reason=str(error).strip(), request_id=request.context.id)
     response.set_header("Retry-After", _RETRY_AFTER)
-    _send(response, 503, {"error": "The service cannot store or read anything now; nothing was stored"})
+    _send(response, 503, {"error": "The service cannot answer now; try again, an event with the same id"})
 
 
 def _unforeseen(request: falcon.Request, response: falcon.Response, error: Exception, _: dict[str, Any]) -> None:

@@ -23,8 +23,9 @@ class Jobs:
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Register one."""
         environment = self._door.enter(request)
+        body = schemas.parse_job(body_of(request, self._most))
         with db.unit():
-            answer(response, jobs.register_job(environment, schemas.parse_job(body_of(request, self._most))))
+            answer(response, jobs.register_job(environment, body))
 
 
 class JobRuns:

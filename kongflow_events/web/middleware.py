@@ -15,11 +15,11 @@ _CORS_SECONDS: Final = "300"
 
 
 class Text(BaseConverter):
-    """One segment of a path, decoded; what no id can be (NUL, broken UTF-8) leads nowhere."""
+    """One segment of a path, decoded; what no id can be (one with NUL) leads nowhere."""
 
     def convert(self, value: str) -> str | None:
         """The segment, or None for a 404."""
-        return None if "\0" in value or "\N{REPLACEMENT CHARACTER}" in value else value
+        return None if "\0" in value else value
 
 
 class RequestId:
@@ -49,12 +49,16 @@ class Cors:
             self._answer_preflight(request, response)
 
     def _answer_preflight(self, request: falcon.Request, response: falcon.Response) -> None:
+        if request.get_header("Origin") is not None:
+            self._allow_everything(request, response)
+        response.data = b"{}"
+        response.content_type = "application/json; charset=utf-8"
+        response.complete = True
+
+    def _allow_everything(self, request: falcon.Request, response: falcon.Response) -> None:
         response.set_header("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE")
         asked = request.get_header("Access-Control-Request-Headers")
         if asked is not None:
             response.set_header("Access-Control-Allow-Headers", asked)
         response.set_header("Access-Control-Max-Age", _CORS_SECONDS)
         response.append_header("Vary", "Access-Control-Request-Headers")
-        response.data = b"{}"
-        response.content_type = "application/json; charset=utf-8"
-        response.complete = True

@@ -168,7 +168,7 @@ class TestLook:
         assert alice.get(f"/api/v2/events/{ran}", key=alice.public_key).status_code == 200
         assert alice.post("/api/v1/events", {"event": {"name": "a"}}, key=alice.public_key).status_code == 401
 
-    @pytest.mark.parametrize("event_id", ["with space", "100%", "a+b", "ü", "%41"])
+    @pytest.mark.parametrize("event_id", ["with space", "100%", "a+b", "ü", "%41", "\N{REPLACEMENT CHARACTER}"])
     def test_ids_are_decoded_as_one_segment(self, alice: Api, event_id: str) -> None:
         alice.send(id=event_id)
         encoded = event_id.replace("%", "%25").replace(" ", "%20")
@@ -214,7 +214,10 @@ class TestCors:
 
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, "https://app")
 
-    def test_without_an_origin_there_is_no_header(self, alice: Api) -> None:
+    def test_without_an_origin_there_is_no_header(self, client: testing.TestClient, alice: Api) -> None:
+        preflight = client.simulate_options("/api/v2/events/x")
+        assert (preflight.status_code, preflight.json) == (200, {})
+        assert not [name for name in preflight.headers if name.startswith("access-control")]
         assert "access-control-allow-origin" not in alice.get("/api/v2/events/x").headers
 
     def test_sending_is_not_for_pages(self, client: testing.TestClient, alice: Api) -> None:

@@ -140,6 +140,7 @@ class TestDispatchers:
 
         assert ids(event="both") == [new, old]
         assert ids(event="old") == [old]
+        assert ids(source="elsewhere") == []
         assert ids(enabled="true") == [new, old]
         first = alice.get(RULES, params={"limit": 1, "enabled": "true"}).json
         assert ids(cursor=first["nextCursor"]) == [old]
@@ -337,7 +338,7 @@ class TestEveryRoute:
     @pytest.mark.parametrize(
         ("method", "path", "allow"),
         [
-            ("PUT", "/api/v1/events", "GET, POST, OPTIONS"),
+            ("PUT", "/api/v1/events", "GET, HEAD, POST, OPTIONS"),
             ("GET", "/api/v1/events/bulk", "POST, OPTIONS"),
             ("POST", "/api/v2/events/x", "GET, HEAD, OPTIONS"),
             ("GET", "/api/v1/jobs", "POST, OPTIONS"),
@@ -419,7 +420,8 @@ class TestHealth:
     def test_ready_needs_a_database(self, client: testing.TestClient) -> None:
         db.connect("postgresql://nobody@127.0.0.1:1/none")
 
-        assert client.simulate_get("/readyz").status_code == 503
+        answer = client.simulate_get("/readyz")
+        assert (answer.status_code, answer.json) == (503, {"ready": False, "checks": {"database": "away"}})
         assert client.simulate_get("/healthz").status_code == 200
 
     def test_ready_needs_this_versions_schema(self, client: testing.TestClient, empty_database: str) -> None:

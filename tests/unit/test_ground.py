@@ -32,6 +32,8 @@ class TestSettings:
         [
             ("KONGFLOW_PROT", "1", "KONGFLOW_PROT: no such setting"),
             ("PORT", "http", "PORT: Expected `int`"),
+            ("DATABASE_URL", "mysql://x/y", "DATABASE_URL: Expected `str` matching regex"),
+            ("RABBITMQ_URL", "http://x", "RABBITMQ_URL: Expected `str` matching regex"),
             ("PORT", "70000", "PORT: Expected `int` <= 65535"),
             ("KONGFLOW_TICK_MS", "0", "KONGFLOW_TICK_MS: Expected `int` >= 1"),
             ("KONGFLOW_POST_TIMEOUT", "-1", "KONGFLOW_POST_TIMEOUT: Expected `float` > 0.0"),
@@ -84,4 +86,7 @@ def test_ids_grow_with_time_and_are_version_7() -> None:
 
 
 def test_a_text_that_is_no_id_stands_for_no_row() -> None:
-    assert words.as_id("nope").int == words.as_id("\0").int == 0
+    row = words.new_id()
+    for text in ("nope", "\0", f"{{{row}}}", f"urn:uuid:{row}", row.hex):
+        assert words.as_id(text).int == 0
+    assert words.as_id(str(row)) == words.as_id(str(row).upper()) == row

@@ -74,6 +74,28 @@ class TestJson:
         else:
             assert refusal(raw).status == 422
 
+    @pytest.mark.parametrize(
+        ("raw", "refused"),
+        [
+            (b"[" * 65 + b'"' + b'\\"' * 500_000, True),
+            (b"[" * 65 + b'"' + b"\\" * 1_000_001, True),
+            (b'{"event":{"name":"a","payload":"' + b"x".join([b"1" * 4300] * 240) + b'"}}', False),
+        ],
+    )
+    def test_no_body_is_looked_at_for_longer_than_its_length(self, raw: bytes, refused: bool) -> None:
+        # With a quadratic pattern each of these takes minutes.
+        if refused:
+            assert refusal(raw).status in (400, 422)
+        else:
+            assert schemas.parse_send(raw)[0].name == "a"
+
+    def test_a_body_of_nothing_but_mistakes_gets_a_short_answer(self) -> None:
+        with pytest.raises(errors.Invalid) as caught:
+            schemas.parse_send_bulk(b'{"events":[' + b"1," * 100_000 + b"1]}", 1000)
+
+        assert len(caught.value.issues) == 101
+        assert caught.value.issues[-1].message == "and more: only the first 100 are listed"
+
     def test_of_a_key_that_stands_twice_the_last_one_counts(self) -> None:
         event, _ = schemas.parse_send(b'{"event":{"name":"a","name":"b","payload":1,"payload":{"c":2,"c":3}}}')
 
