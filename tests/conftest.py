@@ -127,6 +127,13 @@ def store(database: str) -> Iterator[str]:
     db.close()
 
 
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder for data that the server's account can reach."""
+    open_to_others(tmp_path)
+    return tmp_path / "data"
+
+
 def url_of(server: str, name: str) -> str:
     """The URL of another database on the same server."""
     parts: dict[str, Any] = psycopg2.extensions.parse_dsn(server)

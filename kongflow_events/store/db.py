@@ -7,6 +7,8 @@ happens gives it back clean. Inside it, a single statement commits by itself; `a
 from __future__ import annotations
 
 import os
+import select
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -15,6 +17,7 @@ import msgspec
 import peewee
 import psycopg2
 import psycopg2.errors
+import psycopg2.extensions
 import psycopg2.extras
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
@@ -37,14 +40,51 @@ for _table in models.TABLES:
     _table.bind(_database, bind_refs=False, bind_backrefs=False)
 
 
+# Seconds that a server gets to end a statement by itself, before the client gives it up.
+_GRACE = 1.5
+_patience: float | None = None
+
+
+class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships no types
+    """The pool without a question to the server at each check-out: a connection that it ended has something to read."""
+
+    def _is_closed(self, conn: Any) -> bool:
+        return bool(conn.closed) or _readable(conn.fileno(), 0)
+
+
+def _readable(descriptor: int, seconds: float, events: int = select.POLLIN) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, events)
+    return bool(poller.poll(seconds * 1000))
+
+
+def _wait(connection: Any) -> None:
+    """Wait for the server's part of a statement, but not for ever: one that is frozen answers no time-out of its own.
+
+    The driver closes the connection when this raises.
+    """
+    deadline = None if _patience is None else time.monotonic() + _patience
+    while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+        events = select.POLLIN if state == psycopg2.extensions.POLL_READ else select.POLLOUT
+        left = 3600.0 if deadline is None else deadline - time.monotonic()
+        if left <= 0 or not _readable(connection.fileno(), left, events):
+            raise psycopg2.OperationalError("the database does not answer")
+
+
+psycopg2.extensions.set_wait_callback(_wait)
+
+
 def connect(url: str, pool_size: int = 8, *, statement_seconds: float = 10, wait_seconds: float = 1) -> None:
     """Point this process's store at `url`. Opens nothing yet.
 
-    `statement_seconds` bounds every statement; locks and idle transactions get fractions of it. `wait_seconds` is how
+    `statement_seconds` bounds every statement, also against a server that has stopped to answer at all; locks get a
+    third of it. `wait_seconds` is how
     long a unit of work waits for a free connection of the pool before it fails as AWAY.
     """
+    global _patience  # noqa: PLW0603 - the driver's callback knows no connection's own limits
+    _patience = statement_seconds + _GRACE
     milliseconds = int(statement_seconds * 1000)
-    database = PooledPostgresqlDatabase(
+    database = _Pool(
         url,
         max_connections=pool_size,
         timeout=wait_seconds,

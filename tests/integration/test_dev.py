@@ -17,16 +17,9 @@ from click.testing import CliRunner
 from kongflow_events import embedded
 from kongflow_events.cli import main
 from tests.processes import Http, alive, query, running
-from tests.servers import eventually, free_port, open_to_others
+from tests.servers import eventually, free_port
 
 ORDER = {"name": "order.paid", "payload": {"amount": 42}}
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A folder for data that the server's account can reach."""
-    open_to_others(tmp_path)
-    return tmp_path / "data"
 
 
 @contextmanager

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kongflow_events import errors, models, words
+from kongflow_events import embedded, errors, models, words
 from kongflow_events.services import environments, health, keys
 from kongflow_events.store import db, schema
 from tests import factory
@@ -92,6 +95,22 @@ class TestSchema:
         with db.unit():
             assert db.rows("SELECT to_regclass('never_committed') AS it") == [{"it": None}]
         db.close()
+
+    def test_a_server_that_is_frozen_is_given_up(self, home: Path) -> None:
+        home.mkdir()
+        with embedded.EmbeddedPostgres(home / "postgres") as server:
+            db.connect(server.url, pool_size=1, statement_seconds=0.2)
+            with db.unit():
+                [row] = db.rows("SELECT pg_backend_pid() AS pid")
+            os.kill(row["pid"], signal.SIGSTOP)
+            try:
+                with pytest.raises(db.AWAY), db.unit():
+                    db.rows("SELECT 1 AS one")
+            finally:
+                os.kill(row["pid"], signal.SIGCONT)
+            with db.unit():
+                assert db.rows("SELECT 1 AS one") == [{"one": 1}]
+            db.close()
 
     def test_a_connection_that_the_server_ended_is_replaced(self, database: str) -> None:
         db.connect(database, pool_size=1)
