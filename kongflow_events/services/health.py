@@ -16,22 +16,26 @@ _SILENT: Final = 30.0
 
 
 class Readiness(NamedTuple):
-    """Whether everything is there; what is not says so in its check."""
+    """Whether everything is there; what is not says so in its check. `relay_age` is in seconds, None when unknown."""
 
     ready: bool
     checks: dict[str, str]
+    relay_age: float | None
 
 
 def readiness() -> Readiness:
     """Look at the database, its schema, and the relay's last sign of life."""
+    age = None
     try:
         with db.unit():
-            checks = {"database": OK, "schema": _schema(), "relay": _relay()}
+            missing = schema.pending()
+            age = None if missing else health.age("scheduler")
+            checks = {"database": OK, "schema": _schema(missing), "relay": _relay(age)}
     except db.AWAY as error:
         # The driver's words name hosts and users, which are not for everybody who may ask.
         log.warning("not ready: the database is away", reason=str(error).strip())
         checks = {"database": "away"}
-    return Readiness(all(said == OK for said in checks.values()), checks)
+    return Readiness(all(said == OK for said in checks.values()), checks, age)
 
 
 def beat(kind: str, instance: str) -> None:
@@ -39,15 +43,11 @@ def beat(kind: str, instance: str) -> None:
     health.beat(kind, instance)
 
 
-def _schema() -> str:
-    missing = schema.pending()
+def _schema(missing: list[str]) -> str:
     return f"run kongflow-events migrate: {', '.join(missing)} missing" if missing else OK
 
 
-def _relay() -> str:
-    if schema.pending():
-        return "unknown"
-    age = health.age("scheduler")
+def _relay(age: float | None) -> str:
     if age is None:
         return "no scheduler has run yet"
     return OK if age <= _SILENT else f"no scheduler for {age:.0f} s"

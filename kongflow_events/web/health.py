@@ -25,6 +25,6 @@ class Ready:
         """Look at everything it needs; 503 with what is missing."""
         found = health.readiness()
         response.status = 200 if found.ready else 503
-        answer(response, {"ready": found.ready, "checks": found.checks})
+        answer(response, {"ready": found.ready, "checks": found.checks, "relayAgeSeconds": found.relay_age})
 
     on_head = on_get

@@ -415,13 +415,17 @@ class TestHealth:
 
         assert (missing.status_code, missing.json["checks"]["relay"]) == (503, "no scheduler has run yet")
         assert (there.status_code, there.json["ready"]) == (200, True)
+        assert 0 <= there.json["relayAgeSeconds"] < 20
         assert (late.status_code, late.json["checks"]["relay"]) == (503, "no scheduler for 31 s")
 
     def test_ready_needs_a_database(self, client: testing.TestClient) -> None:
         db.connect("postgresql://nobody@127.0.0.1:1/none")
 
         answer = client.simulate_get("/readyz")
-        assert (answer.status_code, answer.json) == (503, {"ready": False, "checks": {"database": "away"}})
+        assert (answer.status_code, answer.json) == (
+            503,
+            {"ready": False, "checks": {"database": "away"}, "relayAgeSeconds": None},
+        )
         assert client.simulate_get("/healthz").status_code == 200
 
     def test_ready_needs_this_versions_schema(self, client: testing.TestClient, empty_database: str) -> None:
