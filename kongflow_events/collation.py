@@ -7,6 +7,7 @@ told in the tests.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 from typing import Final
 
 # Collation keeps the long s apart from s, where compatibility decomposition would merge them: it steps aside meanwhile.
@@ -20,6 +21,9 @@ _SECOND: Final = {
     **{code: chr(code + 0x60) for code in range(0x3041, 0x3097)},
 }
 _VARIATION_SELECTORS: Final = frozenset(map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), 0x34F]))
+# Combining marks in a row that any script writes (UAX #15, stream-safe text), and what ends a longer row unnoticed.
+_LONGEST_RUN: Final = 30
+_JOINER: Final = "\u034f"
 _SPACES: Final = frozenset("\t\n\v\f\r\x85")
 
 
@@ -27,8 +31,19 @@ def fold(text: str) -> str:
     """A text that is equal for all spellings that count as equal: two texts are, if their folds are."""
     if text.isascii() and text.isprintable():
         return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text.replace(_LONG_S, _ASIDE))
+    decomposed = unicodedata.normalize("NFKD", "".join(_bounded(text.replace(_LONG_S, _ASIDE))))
     return "".join(mark for mark in decomposed.lower() if not _ignorable(mark)).translate(_SECOND)
+
+
+def _bounded(text: str) -> Iterator[str]:
+    """The text with long rows of combining marks cut: decomposing sorts each row in quadratic time."""
+    run = 0
+    for mark in text:
+        run = run + 1 if unicodedata.combining(mark) else 0
+        if run > _LONGEST_RUN:
+            run = 1
+            yield _JOINER
+        yield mark
 
 
 def _ignorable(mark: str) -> bool:

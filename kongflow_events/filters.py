@@ -15,6 +15,10 @@ from kongflow_events.paths import join, type_name
 
 # Filters inside one another; a body of a request cannot hold deeper ones either.
 DEEPEST: Final = 64
+# Each item of a list costs a look at the value; no rule that a person writes has as many.
+_MOST_OPERATORS: Final = 100
+# An answer names the first mistakes, so that it is not larger than the filter.
+_MOST_ISSUES: Final = 100
 
 _ALLOWED: Final = "a list of strings, of numbers or of booleans, a list of operators, or a nested filter"
 
@@ -26,16 +30,17 @@ class InvalidFilter(errors.Invalid):
 class EventFilter:
     """A parsed filter. `raw` is the JSON it was parsed from, `warnings` says what in it can never match."""
 
-    __slots__ = ("_holds", "raw", "warnings")
+    __slots__ = ("_asks", "_holds", "raw", "warnings")
 
     def __init__(self, raw: Mapping[str, Any], holds: Test, warnings: tuple[str, ...]) -> None:
         self.raw = raw
         self.warnings = warnings
         self._holds = holds
+        self._asks = bool(raw)
 
     def matches(self, value: Any) -> bool:
         """Whether `value`, decoded JSON, passes as a payload or context. A filter without keys asks nothing."""
-        if not self.raw:
+        if not self._asks:
             return True
         return any(map(self._holds, value)) if isinstance(value, list) else self._holds(value)
 
@@ -87,6 +92,8 @@ class _Parser:
         return self._refuse("invalid_union", path, f"Expected {_ALLOWED}; this list mixes them or holds something else")
 
     def _operators(self, raw: list[dict[str, Any]], path: str) -> Test:
+        if len(raw) > _MOST_OPERATORS:
+            return self._refuse("too_big", path, f"A list must not hold more than {_MOST_OPERATORS} operators")
         before = len(self.issues)
         items: list[tuple[str, Any]] = []
         for index, item in enumerate(raw):
@@ -96,7 +103,7 @@ class _Parser:
             items += [(name, operand) for name, operand in item.items() if self._fits(name, operand, at)]
         if len(self.issues) > before:
             return _never
-        if operators.can_never_hold(items):
+        if len(self.warnings) < _MOST_ISSUES and operators.can_never_hold(items):
             self.warnings.append(f"{path}: no value can pass all of these operators")
         return _conjunction([OPERATORS[name].test(operand) for name, operand in items])
 
@@ -111,7 +118,8 @@ class _Parser:
         return False
 
     def _refuse(self, code: str, path: str, message: str) -> Test:
-        self.issues.append(errors.Issue(code, path, message))
+        if len(self.issues) < _MOST_ISSUES:
+            self.issues.append(errors.Issue(code, path, message))
         return _never
 
 

@@ -174,4 +174,8 @@ def _no_number_left(items: list[tuple[str, Any]]) -> bool:
         elif name == "$between":
             lows.append((operand[0], False))
             highs.append((operand[1], False))
-    return any(low > high or (low == high and (above or below)) for low, above in lows for high, below in highs)
+    if not lows or not highs:
+        return False
+    # The tightest bounds decide; of two equal ones that which leaves its number out.
+    (low, above), (high, not_below) = max(lows), min((high, not below) for high, below in highs)
+    return bool(low > high or (low == high and (above or not not_below)))

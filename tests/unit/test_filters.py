@@ -76,6 +76,23 @@ class TestParse:
 
         assert [issue.path for issue in caught.value.issues] == paths
 
+    @pytest.mark.parametrize(
+        "greedy",
+        [{"a": [{"$gt": 1}] * 101}, {"a": [{} for _ in range(100)]}, {f"k{n}": [1, True] for n in range(10_000)}],
+    )
+    def test_a_filter_that_is_too_much_is_refused_in_few_words(self, greedy: Any) -> None:
+        with pytest.raises(filters.InvalidFilter) as caught:
+            filters.parse(greedy)
+
+        assert len(caught.value.issues) <= 100
+
+    def test_a_parsed_filter_is_its_own(self) -> None:
+        raw = {"a": [1]}
+        parsed = filters.parse(raw)
+        raw.clear()
+
+        assert not parsed.matches({"a": 2})
+
     def test_a_bottomless_filter_is_refused_not_recursed_into(self) -> None:
         deep: Any = {}
         for _ in range(5000):
@@ -197,6 +214,11 @@ def test_texts_that_collation_takes_for_equal(left: str, right: str) -> None:
 )
 def test_texts_that_collation_keeps_apart(left: str, right: str) -> None:
     assert collation.fold(left) != collation.fold(right)
+
+
+def test_a_text_of_nothing_but_marks_is_folded_in_the_time_of_its_length() -> None:
+    # Decomposed as a whole this takes minutes.
+    assert collation.fold("A" + "\u0301" * 250_000 + "\u0323" * 250_000).startswith("a")
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)
