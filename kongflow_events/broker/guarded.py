@@ -5,6 +5,7 @@ The consumer is a private class of dramatiq; the version is pinned, and the test
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import dramatiq
 import structlog
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Retries
 
 from kongflow_events.processes import signal_at_parents_death
@@ -58,20 +60,30 @@ class GuardedConsumer(_RabbitmqConsumer):
         return None
 
     def ack(self, message: Any) -> None:
-        """Acknowledge a message of this consumer's own."""
+        """Acknowledge a message of this consumer's own.
+
+        On a lost connection there is nothing to acknowledge: dramatiq would try again in five seconds, and hold the
+        thread that long, for a message that RabbitMQ hands out again anyway.
+        """
         if message.owner is self:
-            super().ack(message)  # type: ignore[no-untyped-call]  # likewise
+            with contextlib.suppress(ConnectionClosed):
+                super().ack(message)  # type: ignore[no-untyped-call]  # likewise
 
     def nack(self, message: Any) -> None:
-        """Send a message of this consumer's own to the dead-letter queue."""
+        """Send a message of this consumer's own to the dead-letter queue; not on a lost connection, as `ack`."""
         if message.owner is self:
-            super().nack(message)  # type: ignore[no-untyped-call]  # likewise
+            with contextlib.suppress(ConnectionClosed):
+                super().nack(message)  # type: ignore[no-untyped-call]  # likewise
 
 
 def _is_for(message: Any, queue: str) -> bool:
-    """Whether an envelope is whole and belongs here; one that is not would end the thread that meets it."""
-    whole = isinstance(message.options, dict) and isinstance(message.kwargs, dict)
-    return whole and isinstance(message.actor_name, str) and message.queue_name == queue
+    """Whether an envelope is one that we write: for the actor of its queue's name, and without options.
+
+    Options are dramatiq's own language: they can park a message in a worker's memory, or end the thread that meets it.
+    """
+    return (
+        message.options == {} and isinstance(message.kwargs, dict) and message.actor_name == message.queue_name == queue
+    )
 
 
 class GuardedBroker(RabbitmqBroker):
@@ -125,8 +137,9 @@ class Watchdog(dramatiq.Middleware):
     def _watch(self, worker: dramatiq.Worker) -> None:
         while True:
             time.sleep(1)
-            if any(thread.running and not thread.is_alive() for thread in worker.workers):
-                log.critical("a worker thread has died; ending the process so that it is started again")
+            threads: list[Any] = [*worker.workers, *list(worker.consumers.values())]
+            if any(thread.running and not thread.is_alive() for thread in threads):
+                log.critical("a thread has died; ending the process so that it is started again")
                 os._exit(1)
 
 

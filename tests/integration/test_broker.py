@@ -187,6 +187,10 @@ class TestConsuming:
             b"[]",
             b"{}",
             envelope(options=None),
+            envelope(options={"eta": 9e15}),
+            envelope(options={"throws": "x"}, args=[]),
+            envelope(options={"retries": "x"}, args=[]),
+            envelope(actor_name="post"),
             envelope(kwargs=None),
             envelope(actor_name=[QUEUE]),
             envelope(queue_name="elsewhere"),
@@ -203,12 +207,14 @@ class TestConsuming:
         poison: bytes,
     ) -> None:
         hints.depth(QUEUE)
+        # As many as there are threads: one left alone might be survived.
+        publish_raw(queues, poison)
         publish_raw(queues, poison)
         hints.publish(QUEUE, [HintBatch((str(number),)) for number in range(3)])
         seen = working()
 
         eventually(lambda: len(seen) == 3)
-        eventually(lambda: depth(queues, f"{QUEUE}.XQ") == 1)
+        eventually(lambda: depth(queues, f"{QUEUE}.XQ") == 2)
 
     def test_an_unforeseen_failure_goes_to_the_dead_letter_queue(
         self, queues: RabbitMQ, hints: broker.RabbitmqHints, guarded: broker.GuardedBroker
@@ -245,6 +251,20 @@ class TestConsuming:
 
         eventually(lambda: hints.depth(QUEUE) == 2)
         assert depth(queues, f"{QUEUE}.XQ") == 0
+
+    def test_an_acknowledgement_on_a_lost_connection_holds_nobody(
+        self, hints: broker.RabbitmqHints, guarded: broker.GuardedBroker
+    ) -> None:
+        guarded.declare_queue(QUEUE)
+        hints.publish(QUEUE, [HintBatch(("a",)), HintBatch(("b",))])
+        consumer = guarded.consume(QUEUE, prefetch=4, timeout=2000)
+        first, second = next(consumer), next(consumer)
+        consumer.connection.close()
+
+        consumer.ack(first)
+        consumer.nack(second)
+
+        eventually(lambda: hints.depth(QUEUE) == 2)
 
     def test_an_actor_knows_that_its_message_was_handed_out_before(
         self, hints: broker.RabbitmqHints, guarded: broker.GuardedBroker, working: Callable[..., list[Any]]
