@@ -54,6 +54,23 @@ def parse(raw: Any, path: str = "") -> EventFilter:
     return EventFilter(raw, holds, tuple(parser.warnings))
 
 
+def check(given: Mapping[str, Any]) -> list[str]:
+    """Parse filters by where they stand (None asks nothing); returns their warnings.
+
+    Raises Invalid with the mistakes of all of them.
+    """
+    warnings: list[str] = []
+    issues: list[errors.Issue] = []
+    for path, raw in given.items():
+        try:
+            warnings += parse(raw, path).warnings if raw is not None else ()
+        except errors.Invalid as error:
+            issues += error.issues
+    if issues:
+        raise errors.Invalid(*issues)
+    return warnings
+
+
 def _never(_: Any) -> bool:
     return False
 

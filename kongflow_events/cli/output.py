@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -14,8 +14,6 @@ FAILED: Final = 1
 USAGE: Final = 2
 NOTHING: Final = 3
 UNREACHABLE: Final = 4
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 # States worth a colour; the words say it too.
 _COLOURS: Final = {

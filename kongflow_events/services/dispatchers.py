@@ -24,7 +24,7 @@ class Written(NamedTuple):
 
 def create_event_dispatcher(environment: words.Environment, body: schemas.DispatcherBody) -> Written:
     """Store a dispatcher. Raises Invalid (a filter, a target), or Conflict: one for this target exists."""
-    warnings = _check_filters({"payloadFilter": body.payload_filter, "contextFilter": body.context_filter})
+    warnings = filters.check({"payloadFilter": body.payload_filter, "contextFilter": body.context_filter})
     with db.atomic():
         dispatchable, dispatchable_id = _target(environment, body.dispatchable)
         ephemeral = dispatchable["type"] == words.EPHEMERAL
@@ -50,7 +50,7 @@ def create_ephemeral_dispatcher(environment: words.Environment, body: schemas.Ep
     Raises Refused (400) with the issues of a URL or a filter that cannot be.
     """
     try:
-        _check_filters({"filter": body.filter or None, "contextFilter": body.context_filter or None})
+        filters.check({"filter": body.filter or None, "contextFilter": body.context_filter or None})
         _check_url(body.url, "url")
     except errors.Invalid as error:
         raise errors.Refused("Invalid request body", error.issues) from None
@@ -78,7 +78,7 @@ def update_event_dispatcher(
 ) -> Written:
     """Change what is given, in one transaction. Raises NotFound, or Invalid for a filter."""
     given = {name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not msgspec.UNSET}
-    warnings = _check_filters(
+    warnings = filters.check(
         {"payloadFilter": given.get("payload_filter"), "contextFilter": given.get("context_filter")}
     )
     event = given.pop("event", None)
@@ -127,20 +127,6 @@ def _create(columns: dict[str, Any], names: Sequence[str], seconds: int | None) 
         raise errors.Conflict(
             f"A dispatcher for {columns['dispatchable_id']} exists; change it, or name another dispatchableId"
         ) from None
-
-
-def _check_filters(given: dict[str, Any]) -> list[str]:
-    """Parse the filters by their names on the wire; returns their warnings, raises Invalid with all their issues."""
-    warnings: list[str] = []
-    issues: list[errors.Issue] = []
-    for path, raw in given.items():
-        try:
-            warnings += filters.parse(raw, path).warnings if raw is not None else ()
-        except errors.Invalid as error:
-            issues += error.issues
-    if issues:
-        raise errors.Invalid(*issues)
-    return warnings
 
 
 def _target(environment: words.Environment, body: Any) -> tuple[dict[str, Any], str]:

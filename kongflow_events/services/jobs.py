@@ -60,10 +60,7 @@ def _filters(trigger: Any) -> tuple[Any, Any, list[str]]:
     """The trigger's filters as they are stored, and their warnings; a job always has a payload filter, as upstream."""
     payload = {} if trigger.filter is msgspec.UNSET else trigger.filter
     context = None if trigger.context_filter is msgspec.UNSET else trigger.context_filter
-    parsed = [filters.parse(payload, "trigger.filter")]
-    if context is not None:
-        parsed.append(filters.parse(context, "trigger.contextFilter"))
-    return payload, context, [warning for one in parsed for warning in one.warnings]
+    return payload, context, filters.check({"trigger.filter": payload, "trigger.contextFilter": context})
 
 
 def _listen(

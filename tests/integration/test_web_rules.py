@@ -239,6 +239,11 @@ class TestJobs:
         with db.unit():
             assert models.Job.select().count() == 0
 
+    def test_the_mistakes_of_both_filters_are_named(self, alice: Api) -> None:
+        answer = alice.post("/api/v1/jobs", job(filter={"a": 1}, contextFilter={"b": 2}))
+
+        assert [issue["path"] for issue in answer.json["issues"]] == ["trigger.filter.a", "trigger.contextFilter.b"]
+
     def test_two_registrations_at_once_end_as_if_one_came_after_the_other(self, alice: Api) -> None:
         together = threading.Barrier(4)
         latest: list[str] = []
