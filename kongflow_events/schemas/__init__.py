@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kongflow_events.dates import iso
 from kongflow_events.schemas.answers import (
     DynamicTrigger,
     Job,
@@ -15,7 +16,6 @@ from kongflow_events.schemas.answers import (
     run,
     run_statuses,
 )
-from kongflow_events.schemas.dates import iso
 from kongflow_events.schemas.queries import Query
 from kongflow_events.schemas.requests import (
     DispatcherBody,

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from kongflow_events import errors, models, words
+from kongflow_events.dates import iso
 from kongflow_events.schemas import queries
-from kongflow_events.schemas.dates import iso
 
 Item = TypeVar("Item")
 

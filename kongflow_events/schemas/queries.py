@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from kongflow_events import errors
-from kongflow_events.schemas import dates
+from kongflow_events import dates, errors
 
 MOST: Final = 100
 USUAL: Final = 50

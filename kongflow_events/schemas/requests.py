@@ -12,8 +12,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from kongflow_events import errors
+from kongflow_events.dates import Instant
 from kongflow_events.schemas import typed
-from kongflow_events.schemas.dates import Instant
 
 ABSENT = msgspec.Raw(b"null")
 # About three hundred years, either way: every such delay is a date that PostgreSQL and JavaScript can hold.

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
-from kongflow_events import errors, paths
-from kongflow_events.schemas import dates, decoding
+from kongflow_events import dates, errors, paths
+from kongflow_events.schemas import decoding
 
 Type = TypeVar("Type")
 _MOST_ISSUES = 100

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kongflow_events import errors, schemas
-from kongflow_events.schemas import dates, decoding, queries
+from kongflow_events import dates, errors, schemas
+from kongflow_events.schemas import decoding, queries
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
