@@ -11,9 +11,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
 import structlog
 
 from kongflow_events import alone, errors, filters, words
@@ -29,15 +28,7 @@ MOST_INVOCATIONS = 5_000
 _REMEMBERED = 50_000
 
 
-class Rule(NamedTuple):
-    """A dispatcher's filters, compiled; `broken` ones never match. None asks nothing."""
-
-    payload: filters.EventFilter | None
-    context: filters.EventFilter | None
-    broken: bool = False
-
-
-_rules: dict[uuid.UUID, tuple[datetime, Rule]] = {}
+_rules: dict[uuid.UUID, tuple[datetime, filters.Rule]] = {}
 
 
 def deliver(ids: Collection[uuid.UUID], *, one_by_one: bool = False) -> Hints:
@@ -114,9 +105,9 @@ def _match(events: Sequence[deliveries.Locked]) -> dict[uuid.UUID, list[deliveri
 
 
 def _matches(
-    event: deliveries.Locked, candidates: Iterable[deliveries.Candidate], rules: dict[uuid.UUID, Rule]
+    event: deliveries.Locked, candidates: Iterable[deliveries.Candidate], rules: dict[uuid.UUID, filters.Rule]
 ) -> Iterable[deliveries.Match]:
-    subject = _Subject(event)
+    subject = filters.Subject(event.payload_raw, event.payload_type, event.context)
     for candidate in candidates:
         # The account comes first: upstream let a dispatcher without filters see other accounts' events.
         if candidate.external_account_id not in (None, event.external_account_id):
@@ -125,64 +116,7 @@ def _matches(
             yield deliveries.Match(event.id, candidate.id, candidate.one_shot)
 
 
-class _Subject:
-    """An event as filters see it, decoded at the first filter that looks."""
-
-    def __init__(self, event: deliveries.Locked) -> None:
-        self._event = event
-        self._decoded: tuple[bool, Any, Any] | None = None
-
-    def passes(self, rule: Rule) -> bool:
-        if rule.broken:
-            return False
-        if rule.payload is None and rule.context is None:
-            return True
-        readable, payload, context = self._decode()
-        return readable and _holds(rule.payload, payload) and _holds(rule.context, context)
-
-    def _decode(self) -> tuple[bool, Any, Any]:
-        if self._decoded is None:
-            context = msgspec.json.decode(self._event.context) if self._event.context is not None else None
-            payload = msgspec.json.decode(self._event.payload_raw)
-            if self._event.payload_type == "REQUEST":
-                self._decoded = (*request_view(payload), context)
-            else:
-                self._decoded = (True, payload, context)
-        return self._decoded
-
-
-def request_view(payload: Any) -> tuple[bool, Any]:
-    """What filters see of a REQUEST event: whether it is one at all, and its payload with a JSON body parsed.
-
-    A request is `{url, method, headers: {string: string}, rawBody}`; anything else matches nothing. With a JSON content
-    type the filter sees `body` in place of `rawBody`, and a body that is no JSON matches nothing; without, it sees the
-    request as it is.
-    """
-    try:
-        request = msgspec.convert(payload, _Request)
-        if "application/json" not in request.headers.get("content-type", ""):
-            return True, {**_seen(request), "rawBody": request.rawBody}
-        return True, {**_seen(request), "body": msgspec.json.decode(request.rawBody)}
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
-        return False, None
-
-
-class _Request(msgspec.Struct):
-    url: str
-    method: str
-    headers: dict[str, str]
-    rawBody: str  # noqa: N815 - the wire's name
-
-
-def _seen(request: _Request) -> dict[str, Any]:
-    return {"url": request.url, "method": request.method, "headers": request.headers}
-
-
-def _holds(asked: filters.EventFilter | None, value: Any) -> bool:
-    return asked is None or asked.matches(value)
-
-
-def _rules_of(candidates: Sequence[deliveries.Candidate]) -> dict[uuid.UUID, Rule]:
+def _rules_of(candidates: Sequence[deliveries.Candidate]) -> dict[uuid.UUID, filters.Rule]:
     """Compiled filters of these dispatchers; only those that are new or changed are read."""
     known = {candidate.id: _rules.get(candidate.id) for candidate in candidates}
     stale = [
@@ -194,24 +128,24 @@ def _rules_of(candidates: Sequence[deliveries.Candidate]) -> dict[uuid.UUID, Rul
     if stale:
         fresh = {stored.id: (stored.updated_at, _compile(stored)) for stored in deliveries.filters_of(set(stale))}
         _remember(fresh)
-        gone = {dispatcher_id: Rule(None, None, broken=True) for dispatcher_id in stale}
+        gone = {dispatcher_id: filters.Rule(None, None, broken=True) for dispatcher_id in stale}
         rules |= gone | {dispatcher_id: rule for dispatcher_id, (_, rule) in fresh.items()}
     return rules
 
 
-def _remember(fresh: dict[uuid.UUID, tuple[datetime, Rule]]) -> None:
+def _remember(fresh: dict[uuid.UUID, tuple[datetime, filters.Rule]]) -> None:
     if len(_rules) + len(fresh) > _REMEMBERED:
         _rules.clear()
     _rules.update(fresh)
 
 
-def _compile(stored: deliveries.Filters) -> Rule:
+def _compile(stored: deliveries.Filters) -> filters.Rule:
     try:
-        return Rule(_parsed(stored.payload_filter), _parsed(stored.context_filter))
+        return filters.Rule(_parsed(stored.payload_filter), _parsed(stored.context_filter))
     except errors.Invalid as error:
         # Only a row that was written past the service can be here.
         log.warning("a stored filter is invalid and matches nothing", dispatcher=str(stored.id), reason=error.message)
-        return Rule(None, None, broken=True)
+        return filters.Rule(None, None, broken=True)
 
 
 def _parsed(raw: Any) -> filters.EventFilter | None:

@@ -1,0 +1,61 @@
+"""What looking at a value through a filter came to, condition by condition: the words of `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from kongflow_events.filters.values import MISSING, Kind, kind_of
+
+# An explanation is for reading: of a long value it shows this much of its JSON text.
+_SHOWN: Final = 300
+# Of a list with more elements than this, the nearest is looked for among the first.
+MOST_ELEMENTS: Final = 100
+
+
+class Check(msgspec.Struct, frozen=True, rename="camel"):
+    """One condition of a filter and what came of it.
+
+    `filter` is where it stands in the filter, `at` where it looked in the event. A leaf compares `value` (of `kind`, cut
+    when long; absent when there is none) by `test` with `expected`; a group says in `test` how its `checks` count, and
+    in `note` what else there is to know.
+    """
+
+    filter: str
+    at: str
+    test: str
+    holds: bool
+    kind: Kind
+    expected: Any = msgspec.UNSET
+    value: Any = msgspec.UNSET
+    note: str | msgspec.UnsetType = msgspec.UNSET
+    checks: Sequence[Check] | msgspec.UnsetType = msgspec.UNSET
+
+
+def leaf(filter_: str, at: str, test: str, expected: Any, value: Any, *, holds: bool) -> Check:
+    """A condition on one value."""
+    return Check(filter_, at, test, holds, kind_of(value), expected, shown(value))
+
+
+def group(
+    filter_: str, at: str, test: str, value: Any, checks: Sequence[Check], *, holds: bool, note: str | None = None
+) -> Check:
+    """Conditions that count together."""
+    return Check(filter_, at, test, holds, kind_of(value), note=note or msgspec.UNSET, checks=checks)
+
+
+def shown(value: Any) -> Any:
+    """The value itself, or the beginning of its JSON text when that is long; UNSET for MISSING."""
+    if value is MISSING:
+        return msgspec.UNSET
+    text = msgspec.json.encode(value).decode()
+    return value if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def score(check: Check) -> int:
+    """How many leaves below hold: of several elements that all fail, the one with most is the nearest."""
+    if check.checks is msgspec.UNSET or not check.checks:
+        return int(check.holds)
+    return sum(map(score, check.checks))
