@@ -153,8 +153,9 @@ CREATE INDEX event_dispatchers_newest ON event_dispatchers(environment_id, id DE
 CREATE INDEX event_dispatchers_expires_at ON event_dispatchers(expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX event_dispatchers_external_account_id ON event_dispatchers(external_account_id) WHERE external_account_id IS NOT NULL;
 
--- Every name of every dispatcher: the one look-up of delivery. Its cost depends on how many dispatchers listen to the
--- name in this environment, not on how many there are. Written with the dispatcher, in the same transaction.
+-- Every name of every dispatcher: the one look-up of delivery, by an event's name and by the few patterns (`order.*`) that
+-- it matches, which stand here as they are written. Its cost depends on how many dispatchers hear the event in this
+-- environment, not on how many there are. Written with the dispatcher, in the same transaction.
 CREATE TABLE event_dispatcher_names (
     environment_id UUID NOT NULL,
     source TEXT NOT NULL,

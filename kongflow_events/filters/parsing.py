@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from kongflow_events import errors
@@ -63,13 +63,13 @@ def parse(raw: Any, path: str = "") -> EventFilter:
     return EventFilter(raw, root, tuple(parser.warnings))
 
 
-def check(given: Mapping[str, Any]) -> list[str]:
+def check(given: Mapping[str, Any], others: Sequence[errors.Issue] = ()) -> list[str]:
     """Parse filters by where they stand (None asks nothing); returns their warnings.
 
-    Raises Invalid with the mistakes of all of them.
+    Raises Invalid with the mistakes of all of them, behind `others` that were found in the same body.
     """
     warnings: list[str] = []
-    issues: list[errors.Issue] = []
+    issues = list(others)
     for path, raw in given.items():
         try:
             warnings += parse(raw, path).warnings if raw is not None else ()

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from kongflow_events import errors
+from kongflow_events import errors, patterns
 from kongflow_events.dates import Instant
 from kongflow_events.schemas import typed
 
@@ -20,7 +20,7 @@ ABSENT = msgspec.Raw(b"null")
 _LONGEST = 10_000_000_000
 
 # What stands in an index has to fit into one: these many characters do, whatever their width.
-_LONGEST_KEY = 512
+_LONGEST_KEY = patterns.LONGEST
 _LONGEST_SOURCE = 128
 Key = Annotated[str, Meta(max_length=_LONGEST_KEY)]
 Source = Annotated[str, Meta(max_length=_LONGEST_SOURCE)]
@@ -223,6 +223,19 @@ def parse_ephemeral(body: bytes) -> EphemeralBody:
 def names_of(event: str | list[str]) -> list[str]:
     """One name or several, as a list without repetition, in order."""
     return [event] if isinstance(event, str) else list(dict.fromkeys(event))
+
+
+def name_issues(event: str | list[str], path: str) -> list[errors.Issue]:
+    """What is wrong with the names, given at `path`, that a dispatcher is to listen to: a pattern that cannot be."""
+    places = [(path, event)] if isinstance(event, str) else [(f"{path}[{at}]", one) for at, one in enumerate(event)]
+    return [
+        errors.Issue("invalid_string", place, mistake) for place, one in places if (mistake := patterns.mistake(one))
+    ]
+
+
+def name_warnings(event: str | list[str], path: str) -> list[str]:
+    """What the writer of these names may have meant otherwise."""
+    return [f"{path}: {oddity}" for one in names_of(event) if (oddity := patterns.oddity(one))]
 
 
 def send_event(

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import structlog
 
-from kongflow_events import alone, errors, filters, words
+from kongflow_events import alone, errors, filters, patterns, words
 from kongflow_events.store import db, deliveries
 
 log = structlog.get_logger(__name__)
@@ -96,12 +96,29 @@ def _as_many_as_fit(
 def _match(events: Sequence[deliveries.Locked]) -> dict[uuid.UUID, list[deliveries.Match]]:
     if not events:
         return {}
+    addresses = {event.id: _addresses(event) for event in events}
+    candidates = deliveries.candidates({address for heard in addresses.values() for address in heard})
     listeners = defaultdict(list)
-    candidates = deliveries.candidates({event.address for event in events})
     for candidate in candidates:
         listeners[candidate.address].append(candidate)
     rules = _rules_of(candidates)
-    return {event.id: list(_matches(event, listeners[event.address], rules)) for event in events}
+    return {event.id: list(_matches(event, _heard(addresses[event.id], listeners), rules)) for event in events}
+
+
+def _addresses(event: deliveries.Locked) -> list[deliveries.Address]:
+    """Where dispatchers listen for this event: its name, and the patterns that it matches."""
+    return [(event.environment_id, event.source, name) for name in patterns.heard_by(event.name)]
+
+
+def _heard(
+    addresses: Sequence[deliveries.Address], listeners: Mapping[deliveries.Address, list[deliveries.Candidate]]
+) -> list[deliveries.Candidate]:
+    """Who listens at any of the addresses, once each, oldest first."""
+    found = [listeners[address] for address in addresses if address in listeners]
+    if len(found) == 1:
+        return found[0]
+    once = {candidate.id: candidate for candidates in found for candidate in candidates}
+    return sorted(once.values(), key=lambda candidate: (candidate.created_at, candidate.id))
 
 
 def _matches(

@@ -24,7 +24,11 @@ class Written(NamedTuple):
 
 def create_event_dispatcher(environment: words.Environment, body: schemas.DispatcherBody) -> Written:
     """Store a dispatcher. Raises Invalid (a filter, a target), or Conflict: one for this target exists."""
-    warnings = filters.check({"payloadFilter": body.payload_filter, "contextFilter": body.context_filter})
+    warnings = filters.check(
+        {"payloadFilter": body.payload_filter, "contextFilter": body.context_filter},
+        schemas.name_issues(body.event, "event"),
+    )
+    warnings += schemas.name_warnings(body.event, "event")
     with db.atomic():
         dispatchable, dispatchable_id = _target(environment, body.dispatchable)
         ephemeral = dispatchable["type"] == words.EPHEMERAL
@@ -50,7 +54,10 @@ def create_ephemeral_dispatcher(environment: words.Environment, body: schemas.Ep
     Raises Refused (400) with the issues of a URL or a filter that cannot be.
     """
     try:
-        filters.check({"filter": body.filter or None, "contextFilter": body.context_filter or None})
+        filters.check(
+            {"filter": body.filter or None, "contextFilter": body.context_filter or None},
+            schemas.name_issues(body.name, "name"),
+        )
         _check_url(body.url, "url")
     except errors.Invalid as error:
         raise errors.Refused("Invalid request body", error.issues) from None
@@ -78,10 +85,12 @@ def update_event_dispatcher(
 ) -> Written:
     """Change what is given, in one transaction. Raises NotFound, or Invalid for a filter."""
     given = {name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not msgspec.UNSET}
-    warnings = filters.check(
-        {"payloadFilter": given.get("payload_filter"), "contextFilter": given.get("context_filter")}
-    )
     event = given.pop("event", None)
+    warnings = filters.check(
+        {"payloadFilter": given.get("payload_filter"), "contextFilter": given.get("context_filter")},
+        schemas.name_issues(event or [], "event"),
+    )
+    warnings += schemas.name_warnings(event or [], "event")
     names = None if event is None else schemas.names_of(event)
     with db.atomic():
         row = _found(dispatchers.change(environment.id, words.as_id(dispatcher_id), given, names))

@@ -60,7 +60,11 @@ def _filters(trigger: Any) -> tuple[Any, Any, list[str]]:
     """The trigger's filters as they are stored, and their warnings; a job always has a payload filter, as upstream."""
     payload = {} if trigger.filter is msgspec.UNSET else trigger.filter
     context = None if trigger.context_filter is msgspec.UNSET else trigger.context_filter
-    return payload, context, filters.check({"trigger.filter": payload, "trigger.contextFilter": context})
+    warnings = filters.check(
+        {"trigger.filter": payload, "trigger.contextFilter": context},
+        schemas.name_issues(trigger.event, "trigger.event"),
+    )
+    return payload, context, warnings + schemas.name_warnings(trigger.event, "trigger.event")
 
 
 def _listen(

@@ -25,8 +25,8 @@ SELECT id, environment_id, name, source, external_account_id, payload_raw, paylo
 
 # Reads what listens to these names in these environments, whatever else is stored; filters come only when asked for.
 CANDIDATES = """
-SELECT names.environment_id, names.source, names.name, dispatchers.id, dispatchers.updated_at,
-       dispatchers.external_account_id, dispatchers.one_shot
+SELECT names.environment_id, names.source, names.name, dispatchers.id, dispatchers.created_at,
+       dispatchers.updated_at, dispatchers.external_account_id, dispatchers.one_shot
   FROM unnest(%(environments)s::uuid[], %(sources)s::text[], %(names)s::text[]) AS asked(environment_id, source, name)
   JOIN event_dispatcher_names AS names USING (environment_id, source, name)
   JOIN event_dispatchers AS dispatchers ON dispatchers.id = names.dispatcher_id
@@ -78,6 +78,10 @@ ON CONFLICT (event_record_id, dispatcher_id, replay) DO NOTHING
 """
 
 
+# Environment, source and name (or a pattern of names): where a dispatcher listens.
+Address = tuple[uuid.UUID, str, str]
+
+
 class Locked(msgspec.Struct, frozen=True):
     """An event under this transaction's lock; JSON as text. `wanted` says that it was neither delivered nor cancelled."""
 
@@ -91,11 +95,6 @@ class Locked(msgspec.Struct, frozen=True):
     context: str | None
     wanted: bool
 
-    @property
-    def address(self) -> tuple[uuid.UUID, str, str]:
-        """Environment, source and name: what dispatchers listen to."""
-        return (self.environment_id, self.source, self.name)
-
 
 class Candidate(msgspec.Struct, frozen=True):
     """A dispatcher that listens to an address; `updated_at` changes with every change of its filters."""
@@ -104,13 +103,14 @@ class Candidate(msgspec.Struct, frozen=True):
     source: str
     name: str
     id: uuid.UUID
+    created_at: datetime
     updated_at: datetime
     external_account_id: uuid.UUID | None
     one_shot: bool
 
     @property
-    def address(self) -> tuple[uuid.UUID, str, str]:
-        """Environment, source and name: what it listens to here."""
+    def address(self) -> Address:
+        """Where it listens."""
         return (self.environment_id, self.source, self.name)
 
 
@@ -143,7 +143,7 @@ def lock(ids: Collection[uuid.UUID]) -> list[Locked]:
     return [Locked(**row) for row in db.rows(_LOCK, (sorted(ids),))]
 
 
-def candidates(addresses: Collection[tuple[uuid.UUID, str, str]]) -> list[Candidate]:
+def candidates(addresses: Collection[Address]) -> list[Candidate]:
     """Every dispatcher that listens to one of `addresses` now, oldest first."""
     environments, sources, names = zip(*addresses, strict=True)
     parameters = {"environments": list(environments), "sources": list(sources), "names": list(names)}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import peewee
 
-from kongflow_events import models, words
+from kongflow_events import models, patterns, words
 from kongflow_events.store import db
 
 _UNIQUE = "event_dispatchers_dispatchable_id_environment_id_key"
@@ -113,7 +113,7 @@ def newest(
     source: str | None,
     enabled: bool | None,
 ) -> words.Page[models.EventDispatcher]:
-    """The environment's dispatchers, newest first, going on before `before`; those of `event` and `source`, if given."""
+    """The environment's dispatchers, newest first, from just before `before`; those that hear `event` from `source`."""
     table, names = models.EventDispatcher, models.EventDispatcherName
     query = table.select().where(table.environment_id == environment_id)
     if before is not None:
@@ -124,7 +124,7 @@ def newest(
         query = query.where(table.source == source)
     if event is not None:
         listening = names.select(names.dispatcher_id).where(
-            (names.environment_id == environment_id) & (names.name == event)
+            (names.environment_id == environment_id) & names.name.in_(patterns.heard_by(event))
         )
         query = query.where(table.id.in_(listening))
     found = list(query.order_by(table.id.desc()).limit(limit + 1))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kongflow_events import models, retries, schemas, words
+from kongflow_events import models, patterns, retries, schemas, words
 from kongflow_events.services import cancel, deliver, ingest
 from kongflow_events.store import db, deliveries
 from tests import factory
@@ -175,6 +175,54 @@ def test_an_event_that_is_not_due_waits(alice: words.Environment, job: models.Jo
     assert [row.subject_id for row in outbox()] == [event]
 
 
+class TestPatterns:
+    @pytest.mark.parametrize(
+        ("name", "event", "heard"),
+        [
+            ("order.*", "order.paid", True),
+            ("order.*", "order.paid.late", True),
+            ("order.*", "order", False),
+            ("order.*", "Order.paid", False),
+            ("order.*", "orders.paid", False),
+            ("*.paid", "order.paid", True),
+            ("*.paid", "shop.order.paid", False),
+            ("order.*.late", "order.paid.late", True),
+            ("order.*.late", "order.paid.very.late", False),
+            ("*", "anything at all", True),
+            ("*", "", True),
+            ("order*", "order.paid", False),
+            ("order*", "order*", True),
+            ("order.*", "order.*", True),
+        ],
+    )
+    def test_a_star_stands_for_a_segment_or_for_the_rest(
+        self, alice: words.Environment, job: models.JobVersion, name: str, event: str, heard: bool
+    ) -> None:
+        listening = factory.dispatcher(alice, name, to=factory.to_job(job))
+
+        assert delivered_to(send(alice, name=event)) == ({listening} if heard else set())
+
+    def test_a_dispatcher_that_hears_an_event_by_several_names_gets_it_once(
+        self, alice: words.Environment, job: models.JobVersion
+    ) -> None:
+        both = factory.dispatcher(alice, "order.paid", "order.*", "*", to=factory.to_job(job))
+        one = factory.dispatcher(alice, "*.paid", to=factory.to_job(job))
+        event = send(alice, name="order.paid")
+
+        assert delivered_to(event) == {both, one}
+        assert len(invocations()) == 2
+
+    def test_patterns_keep_to_their_environment_source_and_filter(
+        self, alice: words.Environment, job: models.JobVersion
+    ) -> None:
+        bob = factory.environment("bob")
+        factory.dispatcher(bob, "*", to=factory.to_job(job))
+        factory.dispatcher(alice, "*", to=factory.to_job(job), source="elsewhere")
+        factory.dispatcher(alice, "*", to=factory.to_job(job), payload_filter={"a": [1]})
+
+        assert delivered_to(send(alice, payload='{"a":2}')) == set()
+
+
 def test_two_workers_on_one_event_make_one_set_of_invocations(alice: words.Environment, job: models.JobVersion) -> None:
     for _ in range(5):
         factory.dispatcher(alice, to=factory.to_job(job))
@@ -339,9 +387,9 @@ class TestFailure:
 
 
 def test_the_look_up_reads_only_those_who_listen_to_the_name(alice: words.Environment, job: models.JobVersion) -> None:
-    """10,000 dispatchers here, 10 of which listen to the name, beside 1,000 environments that use the same names."""
+    """10,000 dispatchers here, most on patterns, 10 of which hear the name, beside 1,000 environments of the same names."""
     with db.unit():
-        for listening, environments in (("quiet", 1), ("order.paid", 1000)):
+        for listening, environments in (("quiet.%s.*", 1), ("order.paid", 1000)):
             db.run(
                 """WITH places AS (
                        SELECT CASE WHEN %(environments)s = 1 THEN %(here)s ELSE gen_random_uuid() END AS id
@@ -352,8 +400,9 @@ def test_the_look_up_reads_only_those_who_listen_to_the_name(alice: words.Enviro
                        ON CONFLICT DO NOTHING
                    ), made AS (
                        INSERT INTO event_dispatchers (event, source, dispatchable_id, dispatchable, environment_id)
-                       SELECT %(name)s, 'trigger.dev', gen_random_uuid()::text, '{"type":"JOB_VERSION","id":"x"}', id
-                         FROM places, generate_series(1, CASE WHEN %(environments)s = 1 THEN 9990 ELSE 1 END)
+                       SELECT replace(%(name)s, '%%s', number::text), 'trigger.dev', gen_random_uuid()::text,
+                              '{"type":"JOB_VERSION","id":"x"}', id
+                         FROM places, generate_series(1, CASE WHEN %(environments)s = 1 THEN 9990 ELSE 1 END) AS number
                        RETURNING id, environment_id, event
                    )
                    INSERT INTO event_dispatcher_names (environment_id, source, name, dispatcher_id)
@@ -366,13 +415,15 @@ def test_the_look_up_reads_only_those_who_listen_to_the_name(alice: words.Enviro
                     "name": listening,
                 },
             )
-    wanted = {factory.dispatcher(alice, to=factory.to_job(job)) for _ in range(10)}
+    heard = patterns.heard_by("order.paid")
+    assert heard == ["order.paid", "*", "order.*", "*.paid"]
+    wanted = {factory.dispatcher(alice, heard[number % 4], to=factory.to_job(job)) for number in range(10)}
     with db.unit():
         db.run("ANALYZE event_dispatchers")
         db.run("ANALYZE event_dispatcher_names")
-        address = (alice.id, "trigger.dev", factory.JOB_EVENT)
-        assert {candidate.id for candidate in deliveries.candidates([address])} == wanted
-        parameters = {"environments": [alice.id], "sources": ["trigger.dev"], "names": [factory.JOB_EVENT]}
+        addresses = [(alice.id, "trigger.dev", name) for name in heard]
+        assert {candidate.id for candidate in deliveries.candidates(addresses)} == wanted
+        parameters = {"environments": [alice.id] * 4, "sources": ["trigger.dev"] * 4, "names": heard}
         [explained] = db.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {deliveries.CANDIDATES}", parameters)
         plan = explained["QUERY PLAN"][0]["Plan"]
 

@@ -100,6 +100,26 @@ class TestDispatchers:
         assert answer.status_code == 200
         assert answer.json["warnings"] == ["payloadFilter.n: no value can pass all of these operators"]
 
+    def test_a_pattern_that_cannot_be_is_refused_beside_the_filters_mistakes(self, alice: Api) -> None:
+        deep = ".".join(["a"] * 16 + ["*"])
+        to = factory.to_job(factory.job(alice.environment))
+        body = {"event": ["a.*", "*.a.*", deep], "dispatchable": to, "payloadFilter": {"b": 1}}
+
+        issues = alice.post(RULES, body).json["issues"]
+        assert [(issue["path"], issue["message"]) for issue in issues[:2]] == [
+            ("event[1]", "A pattern has one * in place of a segment, not several"),
+            ("event[2]", "A pattern must not have more than 16 segments"),
+        ]
+        assert issues[2]["path"] == "payloadFilter.b"
+
+    def test_a_star_inside_a_segment_is_accepted_with_a_warning(self, alice: Api) -> None:
+        rule = alice.post(RULES, {"event": "order*", "dispatchable": factory.to_job(factory.job(alice.environment))})
+        said = "event: order* is an exact name: a star stands for something only in place of a whole segment, as in order.*"
+
+        assert rule.json["warnings"] == [said]
+        changed = alice("PATCH", f"{RULES}/{rule.json['id']}", {"event": ["order.*"]})
+        assert (changed.json["event"], changed.json["warnings"]) == (["order.*"], [])
+
     @pytest.mark.parametrize(
         ("dispatchable", "path"),
         [
@@ -140,6 +160,9 @@ class TestDispatchers:
 
         assert ids(event="both") == [new, old]
         assert ids(event="old") == [old]
+        pattern = str(factory.dispatcher(alice.environment, "new.*", to=to))
+        assert ids(event="new.one") == [pattern]
+        alice("DELETE", f"{RULES}/{pattern}")
         assert ids(source="elsewhere") == []
         assert ids(enabled="true") == [new, old]
         first = alice.get(RULES, params={"limit": 1, "enabled": "true"}).json
