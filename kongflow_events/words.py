@@ -12,6 +12,9 @@ Item = TypeVar("Item")
 Kind = Literal["deliver", "invoke", "post"]
 KINDS: Final[tuple[Kind, ...]] = ("deliver", "invoke", "post")
 
+# Where an event comes from, and what a dispatcher listens to, when nothing is said.
+SOURCE: Final = "trigger.dev"
+
 JOB_VERSION: Final = "JOB_VERSION"
 DYNAMIC_TRIGGER: Final = "DYNAMIC_TRIGGER"
 EPHEMERAL: Final = "EPHEMERAL"

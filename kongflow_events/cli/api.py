@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from kongflow_events.cli import output
-from kongflow_events.cli.client import call, json_value, segment
+from kongflow_events.cli.client import call, json_option, segment
 
 
 @click.command()
@@ -29,8 +29,8 @@ def send(name: str, as_json: bool, **given: Any) -> None:
         "name": name,
         "id": given["event_id"],
         "source": given["source"],
-        "payload": _json(given["payload"], "--payload"),
-        "context": _json(given["context"], "--context"),
+        "payload": json_option(given["payload"], "--payload"),
+        "context": json_option(given["context"], "--context"),
     }
     options = {
         "deliverAfter": given["deliver_after"],
@@ -137,8 +137,8 @@ def add_dispatcher(names: tuple[str, ...], as_json: bool, **given: Any) -> None:
     body = {
         "event": list(names),
         "source": given["source"],
-        "payloadFilter": _json(given["payload_filter"], "--filter"),
-        "contextFilter": _json(given["context_filter"], "--context-filter"),
+        "payloadFilter": json_option(given["payload_filter"], "--filter"),
+        "contextFilter": json_option(given["context_filter"], "--context-filter"),
         "dispatchable": _dispatchable(given),
     }
     made = call("POST", "/api/v1/event-dispatchers", _known(body))
@@ -161,10 +161,6 @@ def _dispatchable(given: dict[str, Any]) -> dict[str, str]:
         raise click.UsageError("give one of --job-version, --dynamic-trigger and --url")
     type_, key, value = chosen[0]
     return {"type": type_, key: value}
-
-
-def _json(text: str | None, option: str) -> Any:
-    return None if text is None else json_value(text, option)
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:

@@ -47,8 +47,10 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def json_value(text: str, option: str) -> Any:
-    """A JSON option's value, `-` reads it from standard input; a usage error shows where it breaks."""
+def json_option(text: str | None, option: str) -> Any:
+    """A JSON option's value, None when it is not given; `-` reads standard input; a usage error shows where it breaks."""
+    if text is None:
+        return None
     if text == "-":
         text = sys.stdin.read()
     try:

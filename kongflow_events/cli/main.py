@@ -10,6 +10,7 @@ import click
 
 from kongflow_events import settings
 from kongflow_events.cli import admin, api, output
+from kongflow_events.cli.explain import explain
 
 
 class _Command(click.Group):
@@ -74,3 +75,4 @@ main.add_command(admin.keys_group)
 main.add_command(api.send)
 main.add_command(api.events)
 main.add_command(api.dispatchers)
+main.add_command(explain)

@@ -8,7 +8,7 @@ keeps its meaning; the rest is ours.
 
 from __future__ import annotations
 
-from kongflow_events.filters.checks import Check
+from kongflow_events.filters.checks import Check, failure
 from kongflow_events.filters.parsing import DEEPEST, EventFilter, InvalidFilter, check, parse
 from kongflow_events.filters.rules import Rule, Subject, request_view
 
@@ -20,6 +20,7 @@ __all__ = [
     "Rule",
     "Subject",
     "check",
+    "failure",
     "parse",
     "request_view",
 ]

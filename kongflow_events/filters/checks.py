@@ -59,3 +59,26 @@ def score(check: Check) -> int:
     if check.checks is msgspec.UNSET or not check.checks:
         return int(check.holds)
     return sum(map(score, check.checks))
+
+
+def failure(check: Check) -> str:
+    """In a sentence, what in a check that does not hold is to blame: the first condition, however deep."""
+    if check.checks is msgspec.UNSET:
+        return f"{check.at}: {check.test} {_text(check.expected)} does not hold for {_found(check)}"
+    failed = next((below for below in check.checks if not below.holds), None)
+    if check.test == "$nor":
+        held = next(below for below in check.checks if below.holds)
+        return f"{held.filter} holds, and of {check.filter} none may"
+    if check.test == "$or":
+        return f"{check.at}: none of {check.filter} holds"
+    if check.test == "any element" and failed is not None:
+        return f"{check.at}: {check.note}, but {failure(failed)}"
+    return failure(failed) if failed is not None and check.note is msgspec.UNSET else f"{check.at}: {check.note}"
+
+
+def _found(check: Check) -> str:
+    return "a missing value" if check.value is msgspec.UNSET else _text(check.value)
+
+
+def _text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

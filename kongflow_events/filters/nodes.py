@@ -57,14 +57,16 @@ class Every(NamedTuple):
     holds: Test
 
     def explain(self, value: Any, at: str) -> Check:
-        """Each key and each combination; nothing below a value that is not there."""
-        if (value is None or value is MISSING) and not self.holds(value):
-            note = "there is nothing here, and only a filter without keys takes that"
-            return checks.group(self.path, at, "all of", value, [], holds=False, note=note)
+        """Each key and each combination."""
         found = value if isinstance(value, dict) else {}
         below = [node.explain(found.get(key, MISSING), join(at, key)) for key, node in self.keys.items()]
         below += [node.explain(value, at) for node in self.combined]
-        return checks.group(self.path, at, "all of", value, below, holds=self.holds(value))
+        holds = self.holds(value)
+        note = _NOTHING if (value is None or value is MISSING) and not holds else None
+        return checks.group(self.path, at, "all of", value, below, holds=holds, note=note)
+
+
+_NOTHING: Final = "there is nothing here, and only a filter without keys takes that"
 
 
 class Nested(NamedTuple):

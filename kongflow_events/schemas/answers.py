@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from kongflow_events import errors, models, words
+from kongflow_events import errors, filters, models, words
 from kongflow_events.dates import iso
 from kongflow_events.schemas import queries
 
@@ -96,6 +96,38 @@ class Dispatcher(Answer, frozen=True):
     created_at: str
     updated_at: str
     warnings: list[str] = []
+
+
+class Reason(Answer, frozen=True):
+    """Why an event did not reach a dispatcher, or would not: a word for programs, a sentence for people."""
+
+    code: str
+    message: str
+
+
+class InvocationState(Answer, frozen=True):
+    """How far an invocation is."""
+
+    id: uuid.UUID
+    status: str
+    reason: str | None
+    attempts: int
+    last_error: str | None
+
+
+class Explanation(Answer, frozen=True):
+    """What a dispatcher makes of an event: whether it `matches` as both are now, and every reason against it.
+
+    A filter that is null asks nothing. `invocation` is the stored event's for this dispatcher, if there is one.
+    """
+
+    dispatcher_id: uuid.UUID
+    event_id: str | None
+    matches: bool
+    reasons: list[Reason]
+    payload_filter: filters.Check | None
+    context_filter: filters.Check | None
+    invocation: InvocationState | None
 
 
 class Job(Answer, frozen=True):

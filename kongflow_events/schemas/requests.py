@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from kongflow_events import errors, patterns
+from kongflow_events import errors, patterns, words
 from kongflow_events.dates import Instant
 from kongflow_events.schemas import typed
 
@@ -121,7 +121,7 @@ class EphemeralBody(Wire, frozen=True):
 
     url: str
     name: Key | list[Key]
-    source: Source = "trigger.dev"
+    source: Source = words.SOURCE
     filter: Filter | UnsetType = UNSET
     context_filter: Filter | UnsetType = UNSET
     account_id: Key | UnsetType = UNSET
@@ -144,7 +144,7 @@ class DispatcherBody(Wire, frozen=True):
 
     event: Key | Names
     dispatchable: DispatchableBody
-    source: Source = "trigger.dev"
+    source: Source = words.SOURCE
     payload_filter: Filter | None = None
     context_filter: Filter | None = None
     dispatchable_id: Text | UnsetType = UNSET
@@ -165,11 +165,19 @@ class DispatcherChange(Wire, frozen=True):
     manual: bool | UnsetType = UNSET
 
 
+class ExplainBody(Wire, frozen=True):
+    """The body of `POST /api/v1/event-dispatchers/{id}/explain`: a stored event's id, or an event as it would be sent."""
+
+    event_id: str | UnsetType = UNSET
+    event: EventBody | UnsetType = UNSET
+    options: OptionsBody = OptionsBody()
+
+
 class TriggerBody(Wire, frozen=True):
     """What starts a job."""
 
     event: Key | Names
-    source: Source = "trigger.dev"
+    source: Source = words.SOURCE
     filter: Filter | UnsetType = UNSET
     context_filter: Filter | UnsetType = UNSET
 
@@ -192,6 +200,7 @@ class DynamicTriggerBody(Wire, frozen=True):
 _send = typed.decoder(SendBody)
 _bulk = typed.decoder(BulkBody)
 _ephemeral = typed.decoder(EphemeralBody)
+_explain = typed.decoder(ExplainBody)
 parse_dispatcher = typed.decoder(DispatcherBody)
 parse_dispatcher_change = typed.decoder(DispatcherChange)
 parse_job = typed.decoder(JobBody)
@@ -218,6 +227,14 @@ def parse_ephemeral(body: bytes) -> EphemeralBody:
         return _ephemeral(body)
     except errors.Invalid as error:
         raise errors.Refused("Invalid request body", error.issues) from None
+
+
+def parse_explain(body: bytes) -> ExplainBody:
+    """What is to be explained; raises Refused (400) or Invalid (422), also unless exactly one event is given."""
+    parsed = _explain(body)
+    if (parsed.event is UNSET) is (parsed.event_id is UNSET):
+        raise errors.Invalid(errors.Issue("custom", "", "Give either event, as it would be sent, or eventId"))
+    return parsed
 
 
 def names_of(event: str | list[str]) -> list[str]:

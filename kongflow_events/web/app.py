@@ -33,6 +33,7 @@ def create_app(current: settings.Settings) -> falcon.App[Any, Any]:
     app.add_route("/api/v1/event-dispatchers", dispatchers.Dispatchers(key, current))
     app.add_route("/api/v1/event-dispatchers/ephemeral", dispatchers.Ephemeral(key_spelt, current))
     app.add_route("/api/v1/event-dispatchers/{dispatcher_id:text}", dispatchers.Dispatcher(key, current))
+    app.add_route("/api/v1/event-dispatchers/{dispatcher_id:text}/explain", dispatchers.Explain(key, current))
 
     app.add_route("/api/v1/jobs", jobs.Jobs(key_spelt, current))
     app.add_route("/api/v1/jobs/{job:text}/runs", jobs.JobRuns(key_spelt))

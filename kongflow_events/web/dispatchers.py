@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import falcon
 
 from kongflow_events import schemas, settings
-from kongflow_events.services import dispatchers
+from kongflow_events.services import dispatchers, explain
 from kongflow_events.store import db
 from kongflow_events.store.dispatchers import Listed
 from kongflow_events.web.requests import Door, answer, body_of, query_of
@@ -73,6 +73,21 @@ class Dispatcher:
         with db.unit():
             dispatchers.delete_event_dispatcher(environment, dispatcher_id)
             answer(response, {"id": dispatcher_id})
+
+
+class Explain:
+    """Why an event reaches a dispatcher, or does not."""
+
+    def __init__(self, door: Door, current: settings.Settings) -> None:
+        self._door = door
+        self._most = current.max_body
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
+        """Say so, for a stored event or for one that is described."""
+        environment = self._door.enter(request)
+        asked = schemas.parse_explain(body_of(request, self._most))
+        with db.unit():
+            answer(response, explain.explain_dispatcher(environment, dispatcher_id, asked))
 
 
 class Ephemeral:

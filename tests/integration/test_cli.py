@@ -69,6 +69,33 @@ class TestApi:
         assert [event["id"] for event in from_json("events", "list", "--account", "acme")["data"]] == [later["id"]]
         assert "no runs" in run("events", "show", later["id"]).stdout
 
+    def test_a_dispatcher_explains_itself(self) -> None:
+        words = ["--event", "order.*", "--filter", '{"amount":[{"$gt":10}],"$or":[{"vip":[true]}]}']
+        made = from_json("dispatchers", "add", *words, "--url", "http://1.1.1.1/")
+        told = run("explain", made["id"], "--event", factory.JOB_EVENT, "--payload", '{"amount": 5}')
+
+        assert told.exit_code == 3
+        assert told.stdout.splitlines() == [
+            "it does not match",
+            "  payloadFilter: payload.amount: $gt 10 does not hold for 5",
+            "",
+            "payload filter",
+            "  ✗ payload: all of",
+            "    ✗ payload.amount $gt 10, found 5",
+            "    ✗ payload: $or",
+            "      ✗ payload: all of",
+            "        ✗ payload.vip one of [true], found nothing",
+        ]
+        run("send", factory.JOB_EVENT, "--id", "1", "--payload", '{"amount": 42, "vip": true}')
+        told = run("explain", made["id"], "--event-id", "1")
+        assert (told.exit_code, told.stdout.splitlines()[:2]) == (
+            0,
+            ["it matches", "  pending: the event's delivery is under way"],
+        )
+        assert from_json("explain", made["id"], "--event-id", "1")["matches"] is True
+        assert run("explain", made["id"]).exit_code == 2
+        assert run("explain", made["id"], "--event-id", "nope").exit_code == 3
+
     def test_a_list_that_goes_on_says_how(self) -> None:
         for _ in range(2):
             run("send", "a")

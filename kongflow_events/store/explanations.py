@@ -1,0 +1,50 @@
+"""What became of one event at one dispatcher, for `explain`: read at one moment of the database's clock."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+import msgspec
+
+from kongflow_events.store import db
+
+_STORY = """
+SELECT accounts.identifier AS account, owed.subject_id IS NOT NULL AS owed, owed.due_at > now() AS early,
+       owed.died_at IS NOT NULL AS dead, owed.last_error,
+       invocations.id AS invocation_id, invocations.status, invocations.reason, invocations.attempts,
+       invocations.last_error AS invocation_error
+  FROM event_records AS records
+  LEFT JOIN external_accounts AS accounts ON accounts.id = records.external_account_id
+  LEFT JOIN outbox AS owed ON owed.subject_id = records.id
+  LEFT JOIN invocations
+    ON invocations.event_record_id = records.id AND invocations.dispatcher_id = %(dispatcher)s AND invocations.replay = 0
+ WHERE records.id = %(record)s
+"""
+
+
+class Story(msgspec.Struct, frozen=True):
+    """An event's delivery (`owed`, `early` and `dead` speak of it), and its invocation for the dispatcher, if any."""
+
+    account: str | None
+    owed: bool
+    early: bool | None
+    dead: bool | None
+    last_error: str | None
+    invocation_id: uuid.UUID | None
+    status: str | None
+    reason: str | None
+    attempts: int | None
+    invocation_error: str | None
+
+
+def story(record_id: uuid.UUID, dispatcher_id: uuid.UUID) -> Story:
+    """What became of the event at the dispatcher."""
+    [row] = db.rows(_STORY, {"record": record_id, "dispatcher": dispatcher_id})
+    return Story(**row)
+
+
+def now() -> datetime:
+    """The database's clock."""
+    at: datetime = db.rows("SELECT now() AS now")[0]["now"]
+    return at
