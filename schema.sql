@@ -204,8 +204,10 @@ CREATE TABLE invocations (
     replay BIGINT NOT NULL DEFAULT 0,                       -- 0 = the first delivery, else the id of the replay
     status TEXT NOT NULL DEFAULT 'PENDING' CHECK (status IN ('PENDING', 'SUCCEEDED', 'DEAD', 'SKIPPED', 'CANCELED')),
     reason TEXT,                                            -- why it was skipped, died or was cancelled
-    attempts INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,                    -- in this round
+    redrives INTEGER NOT NULL DEFAULT 0,                    -- rounds before this one: each redrive gives new attempts
     last_error TEXT,
+    last_outcome TEXT,                                      -- the class of the last error: an attempt's outcome
     created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
     completed_at TIMESTAMPTZ,
     died_at TIMESTAMPTZ,                                    -- set while DEAD; its own column, so that an ordinary completion stays a HOT update
@@ -215,21 +217,47 @@ CREATE TABLE invocations (
 ) WITH (fillfactor = 90);
 -- A one-shot dispatcher has at most one pending invocation; the database decides which event came first.
 CREATE UNIQUE INDEX invocations_pending_one_shot_key ON invocations(pending_one_shot) WHERE pending_one_shot IS NOT NULL;
+-- Listing an environment's invocations, newest first, from any cursor; no completion touches it.
+CREATE INDEX invocations_newest ON invocations(environment_id, id DESC);
 -- The dead letters of an environment, newest first.
 CREATE INDEX invocations_dead ON invocations(environment_id, id DESC) WHERE died_at IS NOT NULL;
 
 -- One row for each attempt that failed or went over HTTP. Texts come from strangers: cut and cleaned before they get here.
 CREATE TABLE invocation_attempts (
     invocation_id UUID NOT NULL REFERENCES invocations(id) ON DELETE CASCADE,
-    number INTEGER NOT NULL,
+    round INTEGER NOT NULL DEFAULT 0,                       -- how often it had been redriven by then
+    number INTEGER NOT NULL,                                -- counted from 1 in each round
     started_at TIMESTAMPTZ NOT NULL,
     duration_ms INTEGER NOT NULL,
-    outcome TEXT NOT NULL CHECK (outcome IN ('succeeded', 'refused', 'unreachable', 'timeout', 'blocked', 'failed', 'lost')),
+    -- refused: answered, but not with a 2xx; missing: what it was to start does not exist; lost: its worker died
+    outcome TEXT NOT NULL CHECK (outcome IN ('succeeded', 'refused', 'unreachable', 'timeout', 'blocked', 'failed', 'missing', 'lost')),
     status_code INTEGER,
     error TEXT,                                             -- at most 2 kB
     answer TEXT,                                            -- the first 8 kB of it
-    PRIMARY KEY (invocation_id, number)
+    PRIMARY KEY (invocation_id, round, number)
 );
+
+-- Work on many rows that an operator asked for: redrives of dead letters, replays of past events. The row carries it from
+-- batch to batch (its cursor is committed with each), so that it survives restarts; any scheduler may take the next step.
+CREATE TABLE operations (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,     -- a replay's id stands in the invocations it makes
+    environment_id UUID NOT NULL REFERENCES runtime_environments(id) ON DELETE CASCADE,
+    kind TEXT NOT NULL CHECK (kind IN ('redrive', 'replay')),
+    state TEXT NOT NULL DEFAULT 'RUNNING' CHECK (state IN ('RUNNING', 'DONE', 'CANCELED')),
+    criteria JSONB NOT NULL,                                -- which rows, as they were asked for
+    rate INTEGER NOT NULL,                                  -- rows a second at the most
+    total BIGINT NOT NULL,                                  -- rows that matched when it was started
+    seen BIGINT NOT NULL DEFAULT 0,                         -- rows looked at
+    done BIGINT NOT NULL DEFAULT 0,                         -- rows redriven, invocations made
+    passed UUID,                                            -- the last row looked at: where the next step goes on
+    next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),             -- not to go on before
+    last_error TEXT,                                        -- why the last step failed; it is taken again
+    created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),          -- what comes later is none of its business
+    finished_at TIMESTAMPTZ
+);
+-- Listing an environment's operations, newest first.
+CREATE INDEX operations_newest ON operations(environment_id, id DESC);
+CREATE INDEX operations_running ON operations(kind, next_at) WHERE state = 'RUNNING';
 
 -- What runs ------------------------------------------------------------------------------------------------------------
 

@@ -200,7 +200,9 @@ class Invocation(Table):
     status = peewee.TextField()
     reason = peewee.TextField(null=True)
     attempts = peewee.IntegerField()
+    redrives = peewee.IntegerField()
     last_error = peewee.TextField(null=True)
+    last_outcome = peewee.TextField(null=True)
     created_at = Timestamp()
     completed_at = Timestamp(null=True)
     died_at = Timestamp(null=True)
@@ -214,6 +216,7 @@ class InvocationAttempt(Table):
     """One attempt that failed or went over HTTP."""
 
     invocation_id = peewee.UUIDField()
+    round = peewee.IntegerField()
     number = peewee.IntegerField()
     started_at = Timestamp()
     duration_ms = peewee.IntegerField()
@@ -224,7 +227,29 @@ class InvocationAttempt(Table):
 
     class Meta:
         table_name = "invocation_attempts"
-        primary_key = peewee.CompositeKey("invocation_id", "number")
+        primary_key = peewee.CompositeKey("invocation_id", "round", "number")
+
+
+class Operation(Table):
+    """Work on many rows, carried from batch to batch."""
+
+    id = peewee.BigAutoField()
+    environment_id = peewee.UUIDField()
+    kind = peewee.TextField()
+    state = peewee.TextField()
+    criteria = Jsonb()
+    rate = peewee.IntegerField()
+    total = peewee.BigIntegerField()
+    seen = peewee.BigIntegerField()
+    done = peewee.BigIntegerField()
+    passed = peewee.UUIDField(null=True)
+    next_at = Timestamp()
+    last_error = peewee.TextField(null=True)
+    created_at = Timestamp()
+    finished_at = Timestamp(null=True)
+
+    class Meta:
+        table_name = "operations"
 
 
 class Job(_Dated):
@@ -336,6 +361,7 @@ TABLES: Final[tuple[type[Table], ...]] = (
     Outbox,
     Invocation,
     InvocationAttempt,
+    Operation,
     Job,
     JobVersion,
     JobAlias,

@@ -1,4 +1,4 @@
-"""The scheduler process: the relay's tick, the expiry of dispatchers, and a sign of life, on APScheduler's clock.
+"""The scheduler process: the relay's tick, operations' steps, expiry, and a sign of life, on APScheduler's clock.
 
 Any number may run: claims skip each other's rows, and the jobs are safe to run twice. What is *due* is always asked of
 the database's clock; this process's clock only says how often to look.
@@ -24,13 +24,15 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from kongflow_events import broker as brokers
 from kongflow_events import logs, settings
-from kongflow_events.services import expire, health, relay
+from kongflow_events.services import expire, health, redrive, relay
 from kongflow_events.store import db
 
 log = structlog.get_logger(__name__)
 
 _EXPIRE_SECONDS = 1
 _BEAT_SECONDS = 1
+# How often one step of the operations that are due is taken.
+_STEP_SECONDS = 0.1
 # A wall clock that moved this much against the monotonic one was set: the next runs stand in the wrong place.
 _CLOCK_STEP = 2.0
 
@@ -69,6 +71,7 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
     instance = f"{socket.gethostname()}:{os.getpid()}"
     _every(scheduler, current.tick_ms / 1000, tick, executor="relay")
     _every(scheduler, _EXPIRE_SECONDS, _in_unit(expire.expire_dispatchers))
+    _every(scheduler, _STEP_SECONDS, _in_unit(redrive.advance_redrives))
     # The beat keeps to the relay's thread: a relay that hangs must not look alive.
     _every(scheduler, _BEAT_SECONDS, _in_unit(lambda: health.beat("scheduler", instance)), executor="relay")
     scheduler.add_listener(_log_failure, EVENT_JOB_ERROR)

@@ -139,6 +139,13 @@ def atomic() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def savepoint() -> Iterator[None]:
+    """Everything inside is undone when it raises; the transaction around it, which there must be, can go on."""
+    with _database.savepoint():
+        yield
+
+
 def rows(sql: str, parameters: Mapping[str, Any] | tuple[Any, ...] = ()) -> list[Row]:
     """Run one statement and return its rows as dictionaries, in order."""
     cursor = _database.execute_sql(sql, parameters)

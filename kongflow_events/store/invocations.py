@@ -52,14 +52,20 @@ WITH started AS (
       JOIN event_records AS records ON records.id = invocations.event_record_id
       JOIN jobs ON jobs.id = started.job_id
     ON CONFLICT (invocation_id, job_id) DO NOTHING
+), done AS (
+    UPDATE invocations
+       SET status = ended.status, reason = ended.reason, attempts = ended.attempts, completed_at = now(),
+           last_error = CASE WHEN ended.status = 'DEAD' THEN ended.reason ELSE last_error END,
+           last_outcome = CASE WHEN ended.status = 'DEAD' THEN 'missing' ELSE last_outcome END,
+           died_at = CASE WHEN ended.status = 'DEAD' THEN now() END
+      FROM unnest(%(ids)s::uuid[], %(statuses)s::text[], %(reasons)s::text[], %(attempts)s::integer[])
+        AS ended(id, status, reason, attempts)
+     WHERE invocations.id = ended.id
+    RETURNING invocations.id, invocations.redrives, invocations.attempts, invocations.status, invocations.reason
 )
-UPDATE invocations
-   SET status = ended.status, reason = ended.reason, attempts = ended.attempts, completed_at = now(),
-       last_error = CASE WHEN ended.status = 'DEAD' THEN ended.reason ELSE last_error END,
-       died_at = CASE WHEN ended.status = 'DEAD' THEN now() END
-  FROM unnest(%(ids)s::uuid[], %(statuses)s::text[], %(reasons)s::text[], %(attempts)s::integer[])
-    AS ended(id, status, reason, attempts)
- WHERE invocations.id = ended.id
+INSERT INTO invocation_attempts (invocation_id, round, number, started_at, duration_ms, outcome, error)
+SELECT id, redrives, attempts, now(), 0, 'missing', reason FROM done WHERE status = 'DEAD'
+ON CONFLICT DO NOTHING
 """
 
 _BURY = """
@@ -74,10 +80,12 @@ UPDATE invocations
 
 _NOTE = """
 WITH noted AS (
-    UPDATE invocations SET attempts = %(number)s, last_error = %(error)s WHERE id = %(id)s RETURNING id
+    UPDATE invocations SET attempts = %(number)s, last_error = %(error)s, last_outcome = %(outcome)s
+     WHERE id = %(id)s RETURNING id, redrives
 )
-INSERT INTO invocation_attempts (invocation_id, number, started_at, duration_ms, outcome, error)
-SELECT id, %(number)s, now() - %(seconds)s * interval '1 second', (%(seconds)s * 1000)::integer, %(outcome)s, %(error)s
+INSERT INTO invocation_attempts (invocation_id, round, number, started_at, duration_ms, outcome, error)
+SELECT id, redrives, %(number)s, now() - %(seconds)s * interval '1 second', (%(seconds)s * 1000)::integer, %(outcome)s,
+       %(error)s
   FROM noted
 ON CONFLICT DO NOTHING
 """

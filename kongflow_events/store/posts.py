@@ -39,7 +39,8 @@ WITH gone AS (
 ), ended AS (
     UPDATE invocations
        SET status = %(status)s, reason = %(reason)s, attempts = gone.attempts, completed_at = now(),
-           last_error = COALESCE(%(error)s, last_error), pending_one_shot = NULL,
+           last_error = COALESCE(%(error)s, last_error), last_outcome = COALESCE(%(outcome)s, last_outcome),
+           pending_one_shot = NULL,
            died_at = CASE WHEN %(status)s = 'DEAD' THEN now() END
       FROM gone WHERE invocations.id = gone.subject_id
     RETURNING dispatcher_id
@@ -57,15 +58,16 @@ WITH back AS (
      WHERE subject_id = %(id)s AND token = %(token)s
     RETURNING subject_id, attempts
 )
-UPDATE invocations SET attempts = back.attempts, last_error = %(error)s
+UPDATE invocations SET attempts = back.attempts, last_error = %(error)s, last_outcome = %(outcome)s
   FROM back WHERE invocations.id = back.subject_id
 """
 
 _ATTEMPT = """
-INSERT INTO invocation_attempts (invocation_id, number, started_at, duration_ms, outcome, status_code, error, answer)
-SELECT %(id)s, %(number)s, now() - %(duration_ms)s * interval '1 millisecond', %(duration_ms)s, %(outcome)s,
+INSERT INTO invocation_attempts (invocation_id, round, number, started_at, duration_ms, outcome, status_code, error,
+                                 answer)
+SELECT id, redrives, %(number)s, now() - %(duration_ms)s * interval '1 millisecond', %(duration_ms)s, %(outcome)s,
        %(status_code)s, %(error)s, %(answer)s
- WHERE EXISTS (SELECT FROM invocations WHERE id = %(id)s)
+  FROM invocations WHERE id = %(id)s
 ON CONFLICT DO NOTHING
 """
 
@@ -114,6 +116,7 @@ def finish(claimed: Claimed, status: str, reason: str | None, attempt: Attempt |
         "status": status,
         "reason": reason,
         "error": attempt.error if attempt else None,
+        "outcome": attempt.outcome if attempt and attempt.error else None,
     }
     with db.atomic():
         ended = bool(db.rows(_FINISH, parameters))
@@ -124,7 +127,13 @@ def finish(claimed: Claimed, status: str, reason: str | None, attempt: Attempt |
 
 def postpone(claimed: Claimed, delay: float, attempt: Attempt) -> None:
     """Give a claimed call back, due in `delay` seconds; changes nothing when the lease was lost."""
-    parameters = {"id": claimed.id, "token": claimed.token, "delay": delay, "error": attempt.error}
+    parameters = {
+        "id": claimed.id,
+        "token": claimed.token,
+        "delay": delay,
+        "error": attempt.error,
+        "outcome": attempt.outcome,
+    }
     with db.atomic():
         if db.run(_POSTPONE, parameters):
             _write(claimed, attempt)

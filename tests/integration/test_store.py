@@ -28,6 +28,7 @@ TYPES = {
     "BLOB": "bytea",
     "INT": "integer",
     "BIGINT": "bigint",
+    "BIGAUTO": "bigint",
 }
 
 COLUMNS = """

@@ -1,0 +1,32 @@
+"""Operations, whatever they do: looked at, listed, cancelled. Redrive and replay start them and carry them on."""
+
+from __future__ import annotations
+
+from kongflow_events import errors, models, words
+from kongflow_events.store import operations
+
+
+def get_operation(environment: words.Environment, kind: str, operation_id: str) -> models.Operation:
+    """The environment's operation of this kind (`redrive`, `replay`); raises NotFound."""
+    found = operations.get(environment.id, kind, _number(operation_id))
+    if found is None:
+        raise errors.NotFound(f"{kind.capitalize()} not found")
+    return found
+
+
+def list_operations(
+    environment: words.Environment, kind: str, *, before: int | None = None, limit: int = 50
+) -> tuple[list[models.Operation], bool]:
+    """The environment's operations of this kind, newest first, from just before `before`; True when there are more."""
+    return operations.newest(environment.id, kind, before, limit)
+
+
+def cancel_operation(environment: words.Environment, kind: str, operation_id: str) -> models.Operation:
+    """End a running operation, after the step that is under way; what it did stays. Raises NotFound."""
+    operations.cancel(environment.id, kind, _number(operation_id))
+    return get_operation(environment, kind, operation_id)
+
+
+def _number(text: str) -> int:
+    """An operation's id; one that cannot exist becomes one that nothing has."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0  # noqa: PLR2004 - fits a bigint

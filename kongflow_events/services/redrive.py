@@ -1,0 +1,119 @@
+"""Redrive: give dead letters new attempts, one by one or many at a pace; or dismiss them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from kongflow_events import errors, models, retries, words
+from kongflow_events.store import db, events, ledger, operations, redrives
+
+log = structlog.get_logger(__name__)
+
+KIND: Final = "redrive"
+INVOCATIONS: Final = "invocations"
+DELIVERIES: Final = "deliveries"
+# Rows that one step redrives, whose locks it holds for some milliseconds, and dead ones that it looks at for them.
+_STEP: Final = 200
+_LOOK: Final = 2000
+
+
+def redrive_invocation(environment: words.Environment, invocation_id: str) -> None:
+    """Give a dead invocation new attempts, due now. Raises NotFound, or Conflict when it is not dead.
+
+    It is a Conflict too when its one-shot dispatcher waits for another event by now.
+    """
+    found = _invocation(environment, invocation_id)
+    if not redrives.revive(INVOCATIONS, [found]):
+        raise errors.Conflict(
+            "Only a dead invocation can be redriven, and none whose dispatcher waits for another event"
+        )
+
+
+def dismiss_invocation(environment: words.Environment, invocation_id: str) -> None:
+    """End a dead invocation for good: it is CANCELED then. Raises NotFound, or Conflict when it is not dead."""
+    if not redrives.dismiss_invocation(environment.id, _invocation(environment, invocation_id)):
+        raise errors.Conflict("Only a dead invocation can be dismissed")
+
+
+def redrive_event(environment: words.Environment, event_id: str) -> None:
+    """Give an event's dead delivery new attempts, due now. Raises NotFound, or Conflict when it is not dead."""
+    if not redrives.revive(DELIVERIES, [_event(environment, event_id).id]):
+        raise errors.Conflict("Only a dead delivery can be redriven")
+
+
+def dismiss_event(environment: words.Environment, event_id: str) -> None:
+    """Owe an event's dead delivery no longer. Raises NotFound, or Conflict when it is not dead."""
+    if not redrives.dismiss_delivery(environment.id, _event(environment, event_id).id):
+        raise errors.Conflict("Only a dead delivery can be dismissed")
+
+
+def count_dead(environment: words.Environment, wanted: redrives.Wanted) -> int:
+    """How many dead letters a redrive of these would be about."""
+    return redrives.count(environment.id, wanted)
+
+
+def start_redrive(environment: words.Environment, wanted: redrives.Wanted, rate: int) -> models.Operation:
+    """Begin to redrive the dead letters that are wanted, at most `rate` a second, in the background.
+
+    Those that die again meanwhile are left dead.
+    """
+    total = redrives.count(environment.id, wanted)
+    return operations.start(environment.id, KIND, msgspec.to_builtins(wanted), rate, total)
+
+
+def advance_redrives() -> bool:
+    """Take one step of one redrive that is due; False when there is none. Safe to run anywhere at once."""
+    with db.atomic():
+        operation = operations.next_running(KIND)
+        if operation is None:
+            return False
+        try:
+            with db.savepoint():
+                _step(operation)
+        except db.AWAY:
+            raise
+        except Exception as error:
+            log.exception("a step of a redrive failed", operation=operation.id)
+            operations.failed(operation.id, retries.reason_of(error))
+    return True
+
+
+def _step(operation: models.Operation) -> None:
+    wanted = msgspec.convert(operation.criteria, redrives.Wanted)
+    looked = redrives.next_dead(operation.environment_id, wanted, operation.created_at, operation.passed, _LOOK)
+    most = max(1, min(_STEP, operation.rate // 2))
+    seen, chosen = _first_wanted(looked, most)
+    revived = redrives.revive(wanted.of, chosen) if chosen else []
+    last = looked[seen - 1][0] if seen else None
+    ended = seen == len(looked) < _LOOK
+    operations.passed(operation.id, seen=seen, done=len(revived), last=last, ended=ended)
+
+
+def _first_wanted(looked: Sequence[tuple[uuid.UUID, bool]], most: int) -> tuple[int, list[uuid.UUID]]:
+    """Up to `most` wanted rows, and how many rows have been passed with them."""
+    chosen: list[uuid.UUID] = []
+    for seen, (row_id, wanted) in enumerate(looked):
+        if len(chosen) == most:
+            return seen, chosen
+        if wanted:
+            chosen.append(row_id)
+    return len(looked), chosen
+
+
+def _invocation(environment: words.Environment, invocation_id: str) -> uuid.UUID:
+    found = ledger.get(environment.id, words.as_id(invocation_id))
+    if found is None:
+        raise errors.NotFound("Invocation not found")
+    return found.id
+
+
+def _event(environment: words.Environment, event_id: str) -> Any:
+    record = events.get(environment.id, event_id)
+    if record is None:
+        raise errors.NotFound("Event not found")
+    return record

@@ -1,0 +1,162 @@
+"""Dead letters, read and given new attempts: invocations, and events' deliveries.
+
+A redrive begins a new round: attempts count from one again, those of earlier rounds stay in the ledger.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+
+from kongflow_events import words
+from kongflow_events.store import db
+
+# Which dead letters, by conditions that may be NULL: NULL asks nothing. A delivery has no dispatcher and no class.
+_WANTED_INVOCATION = """
+    (%(dispatcher)s::uuid IS NULL OR dispatcher_id = %(dispatcher)s)
+    AND (%(error_class)s::text IS NULL OR last_outcome = %(error_class)s)
+    AND (%(since)s::timestamptz IS NULL OR died_at >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR died_at < %(until)s)
+    AND (%(name)s::text IS NULL
+         OR EXISTS (SELECT FROM event_records WHERE event_records.id = event_record_id AND name = %(name)s))
+"""
+_WANTED_DELIVERY = """
+    (%(since)s::timestamptz IS NULL OR died_at >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR died_at < %(until)s)
+    AND (%(name)s::text IS NULL OR EXISTS (SELECT FROM event_records WHERE event_records.id = subject_id AND name = %(name)s))
+"""
+_DEAD_INVOCATION = "environment_id = %(environment)s AND died_at IS NOT NULL"
+_DEAD_DELIVERY = "kind = 'deliver' AND lane = %(environment)s AND hint_at = 'infinity' AND died_at IS NOT NULL"
+
+# Looks at a bounded stretch of the dead, wanted or not: a step costs the same however few are wanted.
+_NEXT_INVOCATIONS = f"""
+SELECT id, died_at <= %(started)s AND ({_WANTED_INVOCATION}) AS wanted FROM invocations
+ WHERE {_DEAD_INVOCATION} AND (%(after)s::uuid IS NULL OR id > %(after)s) ORDER BY id LIMIT %(limit)s
+"""
+_NEXT_DELIVERIES = f"""
+SELECT subject_id AS id, died_at <= %(started)s AND ({_WANTED_DELIVERY}) AS wanted FROM outbox
+ WHERE {_DEAD_DELIVERY} AND (%(after)s::uuid IS NULL OR subject_id > %(after)s) ORDER BY subject_id LIMIT %(limit)s
+"""
+
+# A one-shot dispatcher waits for one event at a time: of several dead letters the oldest goes first, and none while
+# another event is pending.
+_REVIVE_INVOCATIONS = """
+WITH asked AS (
+    SELECT invocations.id, invocations.dispatcher_id, COALESCE(dispatchers.one_shot, FALSE) AS one_shot
+      FROM invocations LEFT JOIN event_dispatchers AS dispatchers ON dispatchers.id = invocations.dispatcher_id
+     WHERE invocations.id = ANY(%(ids)s) AND invocations.died_at IS NOT NULL
+     ORDER BY invocations.id FOR NO KEY UPDATE OF invocations
+), free AS (
+    SELECT id, CASE WHEN one_shot THEN dispatcher_id END AS pending_one_shot FROM (
+        SELECT asked.*, row_number() OVER (PARTITION BY dispatcher_id ORDER BY id) AS turn FROM asked) AS asked
+     WHERE NOT one_shot
+        OR (turn = 1 AND NOT EXISTS (SELECT FROM invocations AS pending WHERE pending.pending_one_shot = dispatcher_id))
+), made AS (
+    UPDATE invocations
+       SET status = 'PENDING', reason = NULL, completed_at = NULL, died_at = NULL, attempts = 0, redrives = redrives + 1,
+           pending_one_shot = free.pending_one_shot
+      FROM free WHERE invocations.id = free.id
+    RETURNING invocations.id, environment_id, dispatcher_id, dispatchable->>'type' = ANY(%(url_types)s) AS url
+), owed AS (
+    INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
+    SELECT id, CASE WHEN url THEN 'post' ELSE 'invoke' END, CASE WHEN url THEN dispatcher_id ELSE environment_id END,
+           now(), now()
+      FROM made
+)
+SELECT id FROM made
+"""
+
+# The house's lock order: event records first.
+_REVIVE_DELIVERIES = """
+WITH records AS MATERIALIZED (
+    SELECT id FROM event_records WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE outbox SET died_at = NULL, attempts = 0, hints = 0, hint_at = GREATEST(due_at, now())
+  FROM records WHERE outbox.subject_id = records.id AND outbox.kind = 'deliver' AND outbox.died_at IS NOT NULL
+RETURNING outbox.subject_id AS id
+"""
+
+_DISMISS_INVOCATION = """
+UPDATE invocations SET status = 'CANCELED', reason = 'dismissed: ' || COALESCE(reason, ''), died_at = NULL
+ WHERE id = %(id)s AND environment_id = %(environment)s AND died_at IS NOT NULL
+"""
+
+_DISMISS_DELIVERY = """
+WITH record AS MATERIALIZED (
+    SELECT id FROM event_records WHERE id = %(id)s AND environment_id = %(environment)s FOR NO KEY UPDATE
+)
+DELETE FROM outbox USING record
+ WHERE outbox.subject_id = record.id AND outbox.kind = 'deliver' AND outbox.died_at IS NOT NULL
+"""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which dead letters: `of` invocations or deliveries; None asks nothing. Times bound when they died."""
+
+    of: str
+    dispatcher: uuid.UUID | None = None
+    name: str | None = None
+    error_class: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class _Statements(NamedTuple):
+    counted: str
+    next: str
+    revive: str
+
+
+_STATEMENTS = {
+    "invocations": _Statements(
+        f"SELECT count(*) AS count FROM invocations WHERE {_DEAD_INVOCATION} AND {_WANTED_INVOCATION}",
+        _NEXT_INVOCATIONS,
+        _REVIVE_INVOCATIONS,
+    ),
+    "deliveries": _Statements(
+        f"SELECT count(*) AS count FROM outbox WHERE {_DEAD_DELIVERY} AND {_WANTED_DELIVERY}",
+        _NEXT_DELIVERIES,
+        _REVIVE_DELIVERIES,
+    ),
+}
+
+
+def count(environment_id: uuid.UUID, wanted: Wanted) -> int:
+    """How many dead letters are wanted now."""
+    parameters = {"environment": environment_id, **msgspec.structs.asdict(wanted)}
+    number: int = db.rows(_STATEMENTS[wanted.of].counted, parameters)[0]["count"]
+    return number
+
+
+def next_dead(
+    environment_id: uuid.UUID, wanted: Wanted, started: datetime, after: uuid.UUID | None, limit: int
+) -> list[tuple[uuid.UUID, bool]]:
+    """The next `limit` dead letters behind `after`, by id, and whether each is wanted and died before `started`."""
+    parameters = {
+        "environment": environment_id,
+        "started": started,
+        "after": after,
+        "limit": limit,
+        **msgspec.structs.asdict(wanted),
+    }
+    return [(row["id"], row["wanted"]) for row in db.rows(_STATEMENTS[wanted.of].next, parameters)]
+
+
+def revive(of: str, ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
+    """Give these dead letters new attempts, due now; returns those that were dead and could be."""
+    parameters = {"ids": list(ids), "url_types": list(words.URL_TYPES)}
+    return [row["id"] for row in db.rows(_STATEMENTS[of].revive, parameters)]
+
+
+def dismiss_invocation(environment_id: uuid.UUID, invocation_id: uuid.UUID) -> bool:
+    """End a dead invocation for good; False when there is no such dead letter here."""
+    return bool(db.run(_DISMISS_INVOCATION, {"id": invocation_id, "environment": environment_id}))
+
+
+def dismiss_delivery(environment_id: uuid.UUID, record_id: uuid.UUID) -> bool:
+    """Owe a dead delivery no longer; False when there is no such dead letter here."""
+    return bool(db.run(_DISMISS_DELIVERY, {"id": record_id, "environment": environment_id}))
