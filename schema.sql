@@ -247,9 +247,10 @@ CREATE TABLE operations (
     criteria JSONB NOT NULL,                                -- which rows, as they were asked for
     rate INTEGER NOT NULL,                                  -- rows a second at the most
     total BIGINT NOT NULL,                                  -- rows that matched when it was started
-    seen BIGINT NOT NULL DEFAULT 0,                         -- rows looked at
+    seen BIGINT NOT NULL DEFAULT 0,                         -- of those, passed by now
     done BIGINT NOT NULL DEFAULT 0,                         -- rows redriven, invocations made
-    passed UUID,                                            -- the last row looked at: where the next step goes on
+    passed UUID,                                            -- the last row looked at: where the next step goes on,
+    passed_at TIMESTAMPTZ,                                  -- and when that row was made, for what goes by time
     next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),             -- not to go on before
     last_error TEXT,                                        -- why the last step failed; it is taken again
     created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),          -- what comes later is none of its business

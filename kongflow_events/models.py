@@ -243,6 +243,7 @@ class Operation(Table):
     seen = peewee.BigIntegerField()
     done = peewee.BigIntegerField()
     passed = peewee.UUIDField(null=True)
+    passed_at = Timestamp(null=True)
     next_at = Timestamp()
     last_error = peewee.TextField(null=True)
     created_at = Timestamp()

@@ -24,7 +24,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from kongflow_events import broker as brokers
 from kongflow_events import logs, settings
-from kongflow_events.services import expire, health, redrive, relay
+from kongflow_events.services import expire, health, redrive, relay, replay
 from kongflow_events.store import db
 
 log = structlog.get_logger(__name__)
@@ -72,6 +72,7 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
     _every(scheduler, current.tick_ms / 1000, tick, executor="relay")
     _every(scheduler, _EXPIRE_SECONDS, _in_unit(expire.expire_dispatchers))
     _every(scheduler, _STEP_SECONDS, _in_unit(redrive.advance_redrives))
+    _every(scheduler, _STEP_SECONDS, _in_unit(replay.advance_replays))
     # The beat keeps to the relay's thread: a relay that hangs must not look alive.
     _every(scheduler, _BEAT_SECONDS, _in_unit(lambda: health.beat("scheduler", instance)), executor="relay")
     scheduler.add_listener(_log_failure, EVENT_JOB_ERROR)

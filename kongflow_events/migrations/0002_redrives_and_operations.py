@@ -32,6 +32,7 @@ def up(migrator: SchemaMigrator, db: peewee.PostgresqlDatabase) -> None:  # noqa
             seen BIGINT NOT NULL DEFAULT 0,
             done BIGINT NOT NULL DEFAULT 0,
             passed UUID,
+            passed_at TIMESTAMPTZ,
             next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
             last_error TEXT,
             created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from kongflow_events import errors, filters, models, patterns, schemas, words
-from kongflow_events.store import dispatchers, events, explanations
+from kongflow_events.store import db, dispatchers, events, explanations
 
 Reasons = Iterator[schemas.Reason]
 
@@ -64,7 +64,7 @@ def _explanation(
     payload, context = _checked(listed.row, event.subject)
     against = [
         *_why_not_heard(listed, event),
-        *_why_not_ready(listed.row, explanations.now()),
+        *_why_not_ready(listed.row, db.now()),
         *_why_not_wanted(event, payload, context),
     ]
     past = [] if record is None or story is None else list(_what_became(listed.row, record, story, matches=not against))

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-import structlog
 
-from kongflow_events import errors, models, retries, words
-from kongflow_events.store import db, events, ledger, operations, redrives
-
-log = structlog.get_logger(__name__)
+from kongflow_events import errors, models, steps, words
+from kongflow_events.store import events, ledger, operations, redrives
 
 KIND: Final = "redrive"
 INVOCATIONS: Final = "invocations"
@@ -68,38 +65,28 @@ def start_redrive(environment: words.Environment, wanted: redrives.Wanted, rate:
 
 def advance_redrives() -> bool:
     """Take one step of one redrive that is due; False when there is none. Safe to run anywhere at once."""
-    with db.atomic():
-        operation = operations.next_running(KIND)
-        if operation is None:
-            return False
-        try:
-            with db.savepoint():
-                _step(operation)
-        except db.AWAY:
-            raise
-        except Exception as error:
-            log.exception("a step of a redrive failed", operation=operation.id)
-            operations.failed(operation.id, retries.reason_of(error))
-    return True
+    return steps.take(KIND, _step)
 
 
-def _step(operation: models.Operation) -> None:
+def _step(operation: models.Operation) -> operations.Step:
     wanted = msgspec.convert(operation.criteria, redrives.Wanted)
     looked = redrives.next_dead(operation.environment_id, wanted, operation.created_at, operation.passed, _LOOK)
-    most = max(1, min(_STEP, operation.rate // 2))
-    seen, chosen = _first_wanted(looked, most)
+    passed, chosen = _first_wanted(looked, max(1, min(_STEP, operation.rate // 2)))
     revived = redrives.revive(wanted.of, chosen) if chosen else []
-    last = looked[seen - 1][0] if seen else None
-    ended = seen == len(looked) < _LOOK
-    operations.passed(operation.id, seen=seen, done=len(revived), last=last, ended=ended)
+    return operations.Step(
+        seen=len(chosen),
+        done=len(revived),
+        last=looked[passed - 1][0] if passed else None,
+        ended=passed == len(looked) < _LOOK,
+    )
 
 
 def _first_wanted(looked: Sequence[tuple[uuid.UUID, bool]], most: int) -> tuple[int, list[uuid.UUID]]:
     """Up to `most` wanted rows, and how many rows have been passed with them."""
     chosen: list[uuid.UUID] = []
-    for seen, (row_id, wanted) in enumerate(looked):
+    for passed, (row_id, wanted) in enumerate(looked):
         if len(chosen) == most:
-            return seen, chosen
+            return passed, chosen
         if wanted:
             chosen.append(row_id)
     return len(looked), chosen

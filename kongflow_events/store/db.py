@@ -11,6 +11,7 @@ import select
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -157,6 +158,12 @@ def run(sql: str, parameters: Mapping[str, Any] | tuple[Any, ...] = ()) -> int:
     """Run one statement that returns no rows; returns how many it changed."""
     count: int = _database.execute_sql(sql, parameters).rowcount
     return count
+
+
+def now() -> datetime:
+    """The database's clock: when a transaction is open, the time at which it began."""
+    at: datetime = rows("SELECT now() AS now")[0]["now"]
+    return at
 
 
 def retrying_deadlocks(work: Callable[[], Result]) -> Result:

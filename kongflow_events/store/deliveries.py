@@ -52,15 +52,15 @@ WITH matched AS (
         AS matched(id, event_record_id, dispatcher_id)
 ), made AS (
     INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable,
-                             pending_one_shot)
+                             replay, pending_one_shot)
     SELECT matched.id, dispatchers.environment_id, event_record_id, dispatcher_id, event, dispatchable,
-           CASE WHEN one_shot THEN dispatcher_id END
+           %(replay)s, CASE WHEN one_shot THEN dispatcher_id END
       FROM matched JOIN event_dispatchers AS dispatchers ON dispatchers.id = dispatcher_id
      ORDER BY dispatcher_id, event_record_id
     ON CONFLICT DO NOTHING
     RETURNING id, environment_id, dispatcher_id, dispatchable->>'type' = ANY(%(url_types)s) AS url
 ), owed AS ({outbox.OWE_MADE}), stamped AS (
-    UPDATE event_records SET delivered_at = now() WHERE id = ANY(%(records)s)
+    UPDATE event_records SET delivered_at = now() WHERE id = ANY(%(records)s) AND %(replay)s = 0
 )
 SELECT id, url FROM made
 """
@@ -82,8 +82,8 @@ ON CONFLICT (event_record_id, dispatcher_id, replay) DO NOTHING
 Address = tuple[uuid.UUID, str, str]
 
 
-class Locked(msgspec.Struct, frozen=True):
-    """An event under this transaction's lock; JSON as text. `wanted` says that it was neither delivered nor cancelled."""
+class Event(msgspec.Struct, frozen=True):
+    """An event to be matched; JSON as text."""
 
     id: uuid.UUID
     environment_id: uuid.UUID
@@ -93,6 +93,11 @@ class Locked(msgspec.Struct, frozen=True):
     payload_raw: str
     payload_type: str
     context: str | None
+
+
+class Locked(Event, frozen=True):
+    """An event under this transaction's lock. `wanted` says that it was neither delivered nor cancelled."""
+
     wanted: bool
 
 
@@ -160,13 +165,13 @@ def take(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> set[uuid.UUID]:
     return {row["subject_id"] for row in db.rows(_TAKE, {"ids": list(ids), "token": token})}
 
 
-def invoke(matches: Sequence[Match]) -> Made:
-    """Write one invocation for each match, owe its work, and stamp the events as delivered.
+def invoke(matches: Sequence[Match], replay: int = 0) -> Made:
+    """Write one invocation for each match, owe its work, and, unless it is a replay, stamp the events as delivered.
 
     A pair that has its invocation already gets no second; a one-shot dispatcher that waits for another event gets a
     skipped one.
     """
-    parameters = {**_columns(matches), "url_types": list(words.URL_TYPES)}
+    parameters = {**_columns(matches), "url_types": list(words.URL_TYPES), "replay": replay}
     made = db.rows(_INVOKE, parameters)
     if len(made) < len(matches) and (superseded := [match for match in matches if match.one_shot]):
         db.run(_SUPERSEDE, _columns(superseded))

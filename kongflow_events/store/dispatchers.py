@@ -104,6 +104,14 @@ def of_target(environment_id: uuid.UUID, dispatchable_id: str) -> models.EventDi
     return table.get_or_none((table.dispatchable_id == dispatchable_id) & (table.environment_id == environment_id))
 
 
+def known(environment_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of `ids` that are dispatchers of the environment."""
+    table = models.EventDispatcher
+    return {
+        row.id for row in table.select(table.id).where(table.id.in_(ids) & (table.environment_id == environment_id))
+    }
+
+
 def newest(
     environment_id: uuid.UUID,
     before: uuid.UUID | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
 
 import msgspec
 
@@ -42,9 +41,3 @@ def story(record_id: uuid.UUID, dispatcher_id: uuid.UUID) -> Story:
     """What became of the event at the dispatcher."""
     [row] = db.rows(_STORY, {"record": record_id, "dispatcher": dispatcher_id})
     return Story(**row)
-
-
-def now() -> datetime:
-    """The database's clock."""
-    at: datetime = db.rows("SELECT now() AS now")[0]["now"]
-    return at

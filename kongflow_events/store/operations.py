@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from kongflow_events import models
 from kongflow_events.store import db
@@ -18,7 +21,8 @@ SELECT id FROM operations WHERE kind = %s AND state = 'RUNNING' AND next_at <= n
 # The pace is kept over time: a step that comes late may take what it missed, but not more than a second's worth.
 _STEP = """
 UPDATE operations
-   SET seen = seen + %(seen)s, done = done + %(done)s, passed = COALESCE(%(passed)s, passed), last_error = NULL,
+   SET seen = seen + %(seen)s, done = done + %(done)s, passed = COALESCE(%(passed)s, passed),
+       passed_at = COALESCE(%(passed_at)s, passed_at), last_error = NULL,
        next_at = GREATEST(next_at, now() - interval '1 second') + %(done)s::float / rate * interval '1 second',
        state = CASE WHEN %(ended)s THEN 'DONE' ELSE state END, finished_at = CASE WHEN %(ended)s THEN now() END
  WHERE id = %(id)s
@@ -47,9 +51,29 @@ def next_running(kind: str) -> models.Operation | None:
     return models.Operation.get_by_id(found[0]["id"]) if found else None
 
 
-def passed(operation_id: int, *, seen: int, done: int, last: uuid.UUID | None, ended: bool) -> None:
-    """Note a step: how many rows it looked at and acted on, the last one's id, and whether there is none behind it."""
-    db.run(_STEP, {"id": operation_id, "seen": seen, "done": done, "passed": last, "ended": ended})
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """What one step came to: how many rows it passed and how much it did, the last row, and whether none is behind it."""
+
+    seen: int
+    done: int
+    last: uuid.UUID | None
+    last_at: datetime | None = None
+    ended: bool
+
+
+def advance(operation_id: int, step: Step) -> None:
+    """Note a step; the next one is due when the pace allows it."""
+    db.run(
+        _STEP,
+        {
+            "id": operation_id,
+            "seen": step.seen,
+            "done": step.done,
+            "passed": step.last,
+            "passed_at": step.last_at,
+            "ended": step.ended,
+        },
+    )
 
 
 def failed(operation_id: int, error: str) -> None:

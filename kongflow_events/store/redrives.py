@@ -18,7 +18,7 @@ from kongflow_events.store import db
 # Which dead letters, by conditions that may be NULL: NULL asks nothing. A delivery has no dispatcher and no class.
 _WANTED_INVOCATION = """
     (%(dispatcher)s::uuid IS NULL OR dispatcher_id = %(dispatcher)s)
-    AND (%(error_class)s::text IS NULL OR last_outcome = %(error_class)s)
+    AND (%(error_class)s::text IS NULL OR last_outcome IS NOT DISTINCT FROM %(error_class)s)
     AND (%(since)s::timestamptz IS NULL OR died_at >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR died_at < %(until)s)
     AND (%(name)s::text IS NULL

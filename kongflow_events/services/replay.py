@@ -1,0 +1,129 @@
+"""Replay: deliver past events again, to every dispatcher that wants them now or to named ones, in the background.
+
+Each (event, dispatcher, replay) happens once: the invocations carry the replay's id, and the cursor is committed with
+them. A cancelled event is never replayed, nor one whose first delivery is still to come; one-shot dispatchers wait for
+new events only.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from kongflow_events import errors, filters, matching, models, steps, words
+from kongflow_events.store import db, deliveries, dispatchers, operations, replays
+
+KIND: Final = "replay"
+# Invocations that one step makes at the most (one event's fan-out stays whole), and events that it looks at for them.
+_STEP: Final = 1000
+_LOOK: Final = 500
+# Events whose payloads a preview looks at: enough to see whether a filter means what its writer means.
+_SAMPLE: Final = 2000
+
+
+class Preview(NamedTuple):
+    """How many events a replay would look at, and of the first `sampled` of them, how many pass its filters."""
+
+    events: int
+    sampled: int
+    passing: int
+
+
+def preview_replay(environment: words.Environment, wanted: replays.Wanted) -> Preview:
+    """What a replay would be about, without beginning it. Raises Invalid for a filter or a dispatcher."""
+    rule = _rule(environment, wanted)
+    now = db.now()
+    events = replays.count(environment.id, wanted, now)
+    looked = [past for past in replays.next_past(environment.id, wanted, now, None, _SAMPLE) if past.wanted]
+    return Preview(events, len(looked), sum(_subject(past).passes(rule) for past in looked))
+
+
+def start_replay(environment: words.Environment, wanted: replays.Wanted, rate: int) -> models.Operation:
+    """Begin to replay the past events that are wanted, making at most `rate` invocations a second.
+
+    Raises Invalid for a filter or a dispatcher. Events that come after this moment are none of its business.
+    """
+    _rule(environment, wanted)
+    total = replays.count(environment.id, wanted, db.now())
+    return operations.start(environment.id, KIND, msgspec.to_builtins(wanted), rate, total)
+
+
+def advance_replays() -> bool:
+    """Take one step of one replay that is due; False when there is none. Safe to run anywhere at once."""
+    return steps.take(KIND, _step)
+
+
+def _step(operation: models.Operation) -> operations.Step:
+    wanted = msgspec.convert(operation.criteria, replays.Wanted)
+    after = None if operation.passed is None else (operation.passed_at, operation.passed)
+    looked = replays.next_past(operation.environment_id, wanted, operation.created_at, after, _LOOK)
+    matches = _matches(wanted, looked)
+    passed = _as_many_as_fit(looked, matches, max(1, min(_STEP, operation.rate // 2)))
+    made = _invoke(passed, matches, operation.id)
+    return operations.Step(
+        seen=sum(past.wanted for past in passed),
+        done=made,
+        last=passed[-1].id if passed else None,
+        last_at=passed[-1].created_at if passed else None,
+        ended=len(passed) == len(looked) < _LOOK,
+    )
+
+
+def _matches(wanted: replays.Wanted, looked: Sequence[replays.Past]) -> dict[uuid.UUID, list[deliveries.Match]]:
+    """The dispatchers that each wanted event is to be delivered to."""
+    rule = _compiled(wanted)
+    chosen = [past for past in looked if past.wanted and _subject(past).passes(rule)]
+    named = None if wanted.dispatchers is None else set(wanted.dispatchers)
+    return {
+        record_id: [one for one in found if not one.one_shot and (named is None or one.dispatcher_id in named)]
+        for record_id, found in matching.match(chosen).items()
+    }
+
+
+def _as_many_as_fit(
+    looked: Sequence[replays.Past], matches: dict[uuid.UUID, list[deliveries.Match]], most: int
+) -> Sequence[replays.Past]:
+    """The first events whose invocations fit into one step; at least one."""
+    total = 0
+    for index, past in enumerate(looked):
+        total += len(matches.get(past.id, ()))
+        if index and total > most:
+            return looked[:index]
+    return looked
+
+
+def _invoke(passed: Sequence[replays.Past], matches: dict[uuid.UUID, list[deliveries.Match]], replay: int) -> int:
+    wanted = [past.id for past in passed if matches.get(past.id)]
+    held = replays.hold(wanted) if wanted else set()
+    asked = [match for record_id in wanted if record_id in held for match in matches[record_id]]
+    if not asked:
+        return 0
+    made = deliveries.invoke(asked, replay)
+    return len(made.invoke) + len(made.post)
+
+
+def _rule(environment: words.Environment, wanted: replays.Wanted) -> filters.Rule:
+    """The filters, compiled; raises Invalid with every mistake in them and every dispatcher that is not there."""
+    named = wanted.dispatchers or []
+    known = dispatchers.known(environment.id, named)
+    missing = [
+        errors.Issue("custom", f"dispatchers[{index}]", f"No dispatcher {one} in the environment")
+        for index, one in enumerate(named)
+        if one not in known
+    ]
+    filters.check({"filter": wanted.payload_filter, "contextFilter": wanted.context_filter}, missing)
+    return _compiled(wanted)
+
+
+def _compiled(wanted: replays.Wanted) -> filters.Rule:
+    payload, context = (
+        None if raw is None else filters.parse(raw) for raw in (wanted.payload_filter, wanted.context_filter)
+    )
+    return filters.Rule(payload, context)
+
+
+def _subject(past: replays.Past) -> filters.Subject:
+    return filters.Subject(past.payload_raw, past.payload_type, past.context)

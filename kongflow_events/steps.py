@@ -1,0 +1,33 @@
+"""One step of an operation: its row locked, its work and its progress committed together, its failure noted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from kongflow_events import models, retries
+from kongflow_events.store import db, operations
+
+log = structlog.get_logger(__name__)
+
+
+def take(kind: str, work: Callable[[models.Operation], operations.Step]) -> bool:
+    """Take the next step of an operation of this kind that is due; False when there is none.
+
+    Any number of processes may call it at once: they take different operations. A step that fails is undone, said in
+    the operation's row, and taken again after a pause; a database that is away is raised.
+    """
+    with db.atomic():
+        operation = operations.next_running(kind)
+        if operation is None:
+            return False
+        try:
+            with db.savepoint():
+                operations.advance(operation.id, work(operation))
+        except db.AWAY:
+            raise
+        except Exception as error:
+            log.exception("a step of an operation failed", kind=kind, operation=operation.id)
+            operations.failed(operation.id, retries.reason_of(error))
+    return True
