@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
@@ -24,13 +24,16 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from kongflow_events import broker as brokers
 from kongflow_events import logs, settings
-from kongflow_events.services import expire, health, redrive, relay, replay
+from kongflow_events.services import expire, health, redrive, relay, replay, retain
 from kongflow_events.store import db
 
 log = structlog.get_logger(__name__)
 
 _EXPIRE_SECONDS = 1
 _BEAT_SECONDS = 1
+# How often old events are looked for, and in how many batches.
+_RETAIN_SECONDS = 5
+_RETAIN_BATCHES = 10
 # How often one step of the operations that are due is taken.
 _STEP_SECONDS = 0.1
 # A wall clock that moved this much against the monotonic one was set: the next runs stand in the wrong place.
@@ -58,7 +61,7 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     scheduler = kind(
         # The relay keeps to one thread, because its connection to the broker belongs to it.
-        executors={"relay": ThreadPoolExecutor(1), "default": ThreadPoolExecutor(2)},
+        executors={"relay": ThreadPoolExecutor(1), "default": ThreadPoolExecutor(3)},
         job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         timezone="UTC",
     )
@@ -73,6 +76,8 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
     _every(scheduler, _EXPIRE_SECONDS, _in_unit(expire.expire_dispatchers))
     _every(scheduler, _STEP_SECONDS, _in_unit(redrive.advance_redrives))
     _every(scheduler, _STEP_SECONDS, _in_unit(replay.advance_replays))
+    keeping = retain.Retention(timedelta(days=current.retention_days), timedelta(days=current.dead_retention_days))
+    _every(scheduler, _RETAIN_SECONDS, _in_unit(lambda: keeping.advance(_RETAIN_BATCHES)))
     # The beat keeps to the relay's thread: a relay that hangs must not look alive.
     _every(scheduler, _BEAT_SECONDS, _in_unit(lambda: health.beat("scheduler", instance)), executor="relay")
     scheduler.add_listener(_log_failure, EVENT_JOB_ERROR)

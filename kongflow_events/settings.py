@@ -18,6 +18,7 @@ OTHERS = {"KONGFLOW_URL", "KONGFLOW_KEY", "KONGFLOW_PUBLIC_KEY"}
 OTHER_PREFIXES = ("KONGFLOW_TEST_",)
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Days = Annotated[int, msgspec.Meta(ge=0, le=36_500)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -48,6 +49,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body: Positive = 1_048_576
     max_bulk_body: Positive = 8_388_608
     max_bulk_events: Positive = 1000
+    # Days that events are kept, with all that came of them, and that dead letters are; 0 keeps them for ever.
+    retention_days: Days = 30
+    dead_retention_days: Days = 90
     # Networks (CIDR, comma separated) that URL targets may be in although they are not public.
     allowed_networks: str = ""
 
