@@ -20,10 +20,15 @@ class Instant:
         self.at = at
 
 
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number in JSON, where 1.0 is another way to write 1."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
+
+
 def parse(value: Any) -> datetime:
     """A date from JSON: RFC 3339 with an offset, a date alone, or whole milliseconds since 1970; ValueError otherwise."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return _from_milliseconds(value)
+    if is_whole(value):
+        return _from_milliseconds(int(value))
     if isinstance(value, str) and (found := _DATE.fullmatch(value)):
         return _from_parts(*found.groups())
     raise ValueError("Invalid date")

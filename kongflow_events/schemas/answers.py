@@ -1,22 +1,57 @@
-"""Response bodies: keys in upstream's order, dates in UTC with three fractional digits."""
+"""Response bodies, as types: keys in upstream's order."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from kongflow_events import errors, filters, models, words
-from kongflow_events.dates import iso
-from kongflow_events.schemas import queries
+from kongflow_events import filters
+from kongflow_events.schemas.requests import DispatchableType, Filter
 
-Item = TypeVar("Item")
-
-# Statuses that clients of the first API version do not know (upstream maps them so).
-_SINCE_V2 = {"EXECUTING": "STARTED", "WAITING_TO_CONTINUE": "STARTED", "WAITING_TO_EXECUTE": "STARTED"}
+Date = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+# Upstream's client throws at any other word.
+RunStatus = Literal[
+    "PENDING",
+    "QUEUED",
+    "WAITING_ON_CONNECTIONS",
+    "PREPROCESSING",
+    "STARTED",
+    "EXECUTING",
+    "WAITING_TO_CONTINUE",
+    "WAITING_TO_EXECUTE",
+    "SUCCESS",
+    "FAILURE",
+    "TIMED_OUT",
+    "ABORTED",
+    "CANCELED",
+    "UNRESOLVED_AUTH",
+    "INVALID_PAYLOAD",
+]
+InvocationStatus = Literal["PENDING", "SUCCEEDED", "DEAD", "SKIPPED", "CANCELED"]
+ReasonCode = Literal[
+    "name",
+    "source",
+    "account",
+    "disabled",
+    "manual",
+    "expired",
+    "request",
+    "payloadFilter",
+    "contextFilter",
+    "cancelled",
+    "dead",
+    "pending",
+    "registeredLater",
+    "changedLater",
+]
+_STARTED = Meta(description="When it began; null before.")
+_COMPLETED = Meta(description="When it ended; null before.")
+_UPDATED = Meta(description="When it last changed.")
+_STATUS = Meta(description="What it is doing, or how it ended. The first version of the API calls all doing `STARTED`.")
+_WARNINGS = Meta(description="What its writer should know: filters that can never match.")
 
 
 class Answer(msgspec.Struct, frozen=True, rename="camel"):
@@ -24,230 +59,210 @@ class Answer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class EventLog(Answer, frozen=True):
-    """An event as its sender sees it: upstream's ApiEventLog. `id` is the sender's."""
+    """An event as its sender sees it."""
 
-    id: str
-    name: str
-    payload: msgspec.Raw
-    context: Any
-    timestamp: str
-    deliver_at: str
-    delivered_at: str | None
-    cancelled_at: str | None
+    id: Annotated[str, Meta(description="The event's id, as its sender gave it.")]
+    name: Annotated[str, Meta(description="What happened.")]
+    payload: Annotated[msgspec.Raw, Meta(description="The payload, as the bytes that were sent.")]
+    context: Annotated[Any, Meta(description="The context.")]
+    timestamp: Annotated[Date, Meta(description="When it happened.")]
+    deliver_at: Annotated[Date, Meta(description="When it is to be delivered, or was.")]
+    delivered_at: Annotated[
+        Date | None,
+        Meta(description="When it was matched with dispatchers; null before, and as long as none listens to it."),
+    ]
+    cancelled_at: Annotated[Date | None, Meta(description="When it was cancelled; null if it was not.")]
 
 
 class EventRun(Answer, frozen=True):
     """A run, as an event names it."""
 
-    id: uuid.UUID
-    status: str
-    started_at: str | None
-    completed_at: str | None
+    id: Annotated[uuid.UUID, Meta(description="The run's id.")]
+    status: Annotated[RunStatus, _STATUS]
+    started_at: Annotated[Date | None, _STARTED]
+    completed_at: Annotated[Date | None, _COMPLETED]
 
 
 class Event(Answer, frozen=True):
-    """An event and its runs: upstream's GetEvent."""
+    """An event and its runs."""
 
-    id: str
-    name: str
-    created_at: str
-    updated_at: str
-    runs: list[EventRun]
+    id: Annotated[str, Meta(description="The event's id, as its sender gave it.")]
+    name: Annotated[str, Meta(description="What happened.")]
+    created_at: Annotated[Date, Meta(description="When it was stored.")]
+    updated_at: Annotated[Date, _UPDATED]
+    runs: Annotated[list[EventRun], Meta(description="The runs it started, in the order they were made.")]
+
+
+class CancelledRuns(Answer, frozen=True):
+    """Which of an event's runs were cancelled."""
+
+    cancelled_run_ids: Annotated[list[uuid.UUID], Meta(description="The runs that were cancelled now.")]
+    failed_to_cancel_run_ids: Annotated[list[uuid.UUID], Meta(description="The runs that could not be.")]
 
 
 class JobRun(Answer, frozen=True):
     """A run in the list of its job."""
 
-    id: uuid.UUID
-    status: str
-    started_at: str | None
-    updated_at: str
-    completed_at: str | None
+    id: Annotated[uuid.UUID, Meta(description="The run's id.")]
+    status: Annotated[RunStatus, _STATUS]
+    started_at: Annotated[Date | None, _STARTED]
+    updated_at: Annotated[Date, _UPDATED]
+    completed_at: Annotated[Date | None, _COMPLETED]
+
+
+class JobRuns(Answer, frozen=True):
+    """One page of a job's runs, newest first."""
+
+    runs: Annotated[list[JobRun], Meta(description="The runs.")]
+    next_cursor: Annotated[str | UnsetType, Meta(description="Where to go on; absent at the end.")] = UNSET
 
 
 class Run(Answer, frozen=True):
-    """A run by itself: upstream's GetRun. Tasks and statuses come with executing runs."""
+    """A run by itself."""
 
-    id: uuid.UUID
-    status: str
-    started_at: str | None
-    updated_at: str
-    completed_at: str | None
-    output: Any
-    tasks: list[Any] = []
-    statuses: list[Any] = []
+    id: Annotated[uuid.UUID, Meta(description="The run's id.")]
+    status: Annotated[RunStatus, _STATUS]
+    started_at: Annotated[Date | None, _STARTED]
+    updated_at: Annotated[Date, _UPDATED]
+    completed_at: Annotated[Date | None, _COMPLETED]
+    output: Annotated[Any, Meta(description="What it came to, as JSON; null before.")]
+    # Both come with executing runs.
+    tasks: Annotated[list[Any], Meta(description="Its tasks; none yet.")]
+    statuses: Annotated[list[Any], Meta(description="What it reports of itself; nothing yet.")]
+
+
+class RunOutput(Answer, frozen=True):
+    """What a run came to."""
+
+    id: Annotated[uuid.UUID, Meta(description="The run's id.")]
+    status: Annotated[RunStatus, _STATUS]
+    output: Annotated[Any, Meta(description="What it came to, as JSON; null before.")]
+
+
+class RunStatuses(Answer, frozen=True):
+    """What a run reports of itself."""
+
+    run: Annotated[RunOutput, Meta(description="The run.")]
+    statuses: Annotated[list[Any], Meta(description="What it reports; nothing yet.")]
+
+
+class Dispatchable(Answer, frozen=True):
+    """What a dispatcher sets off."""
+
+    type: Annotated[DispatchableType, Meta(description="What kind it is.")]
+    id: Annotated[str | UnsetType, Meta(description="The job version or dynamic trigger.")] = UNSET
+    url: Annotated[str | UnsetType, Meta(description="The URL that is called.")] = UNSET
 
 
 class Dispatcher(Answer, frozen=True):
     """A dispatcher."""
 
-    id: uuid.UUID
-    event: list[str]
-    source: str
-    payload_filter: Any
-    context_filter: Any
-    dispatchable: Any
-    dispatchable_id: str
-    enabled: bool
-    manual: bool
-    account_id: str | None
-    one_shot: bool
-    expires_at: str | None
-    created_at: str
-    updated_at: str
-    warnings: list[str] = []
+    id: Annotated[uuid.UUID, Meta(description="The dispatcher's id.")]
+    event: Annotated[list[str], Meta(description="The names it listens to.")]
+    source: Annotated[str, Meta(description="The source it listens to.")]
+    payload_filter: Annotated[Filter | None, Meta(description="What the payload must be like; null asks nothing.")]
+    context_filter: Annotated[Filter | None, Meta(description="What the context must be like; null asks nothing.")]
+    dispatchable: Annotated[Dispatchable, Meta(description="What it sets off.")]
+    dispatchable_id: Annotated[str, Meta(description="What tells it apart from others in the environment.")]
+    enabled: Annotated[bool, Meta(description="Whether it listens.")]
+    manual: Annotated[bool, Meta(description="Whether it is never matched to an event, only invoked by its id.")]
+    account_id: Annotated[str | None, Meta(description="The external account whose events it listens to; null: all.")]
+    one_shot: Annotated[bool, Meta(description="Whether it goes away with its first event.")]
+    expires_at: Annotated[Date | None, Meta(description="When it goes away by itself; null: never.")]
+    created_at: Annotated[Date, Meta(description="When it was written.")]
+    updated_at: Annotated[Date, _UPDATED]
+    warnings: Annotated[list[str], _WARNINGS]
+
+
+class DispatcherId(Answer, frozen=True):
+    """Which dispatcher it is, or was."""
+
+    id: Annotated[uuid.UUID, Meta(description="The dispatcher's id.")]
 
 
 class Reason(Answer, frozen=True):
-    """Why an event did not reach a dispatcher, or would not: a word for programs, a sentence for people."""
+    """Why an event did not reach a dispatcher, or would not."""
 
-    code: str
-    message: str
+    code: Annotated[ReasonCode, Meta(description="The reason, for programs.")]
+    message: Annotated[str, Meta(description="The reason, for people.")]
 
 
 class InvocationState(Answer, frozen=True):
     """How far an invocation is."""
 
-    id: uuid.UUID
-    status: str
-    reason: str | None
-    attempts: int
-    last_error: str | None
+    id: Annotated[uuid.UUID, Meta(description="The invocation's id.")]
+    status: Annotated[InvocationStatus, Meta(description="What it is doing, or how it ended.")]
+    reason: Annotated[str | None, Meta(description="Why it was skipped, died or was cancelled.")]
+    attempts: Annotated[int, Meta(description="Attempts so far, in this round.")]
+    last_error: Annotated[str | None, Meta(description="What its last failed attempt came to.")]
 
 
 class Explanation(Answer, frozen=True):
-    """What a dispatcher makes of an event: whether it `matches` as both are now, and every reason against it.
+    """What a dispatcher makes of an event, as both are now, and what became of a stored event there."""
 
-    A filter that is null asks nothing. `invocation` is the stored event's for this dispatcher, if there is one.
-    """
-
-    dispatcher_id: uuid.UUID
-    event_id: str | None
-    matches: bool
-    reasons: list[Reason]
-    payload_filter: filters.Check | None
-    context_filter: filters.Check | None
-    invocation: InvocationState | None
+    dispatcher_id: Annotated[uuid.UUID, Meta(description="The dispatcher's id.")]
+    event_id: Annotated[str | None, Meta(description="The stored event's id; null for one that was described.")]
+    matches: Annotated[bool, Meta(description="Whether the dispatcher takes the event.")]
+    reasons: Annotated[list[Reason], Meta(description="All that speaks against it, then what became of the event.")]
+    payload_filter: Annotated[filters.Check | None, Meta(description="The payload filter; null asks nothing.")]
+    context_filter: Annotated[filters.Check | None, Meta(description="The context filter; null asks nothing.")]
+    invocation: Annotated[InvocationState | None, Meta(description="The stored event's invocation for the dispatcher.")]
 
 
 class Job(Answer, frozen=True):
     """What registering a job came to."""
 
-    id: str
-    name: str
-    version: str
-    version_id: uuid.UUID
-    latest: str
-    dispatcher_id: uuid.UUID | None
-    warnings: list[str] = []
+    id: Annotated[str, Meta(description="The job's id.")]
+    name: Annotated[str, Meta(description="The job's name.")]
+    version: Annotated[str, Meta(description="The version that was registered.")]
+    version_id: Annotated[uuid.UUID, Meta(description="What a dispatchable of type `JOB_VERSION` names.")]
+    latest: Annotated[str, Meta(description="The version that runs: the highest one.")]
+    dispatcher_id: Annotated[
+        uuid.UUID | None, Meta(description="The dispatcher that starts it; null if it was deleted.")
+    ]
+    warnings: Annotated[list[str], _WARNINGS]
 
 
 class DynamicTrigger(Answer, frozen=True):
-    """A dynamic trigger: `id` is the caller's, `triggerId` what a dispatchable names."""
+    """A dynamic trigger and its jobs."""
 
-    id: str
-    trigger_id: uuid.UUID
-    jobs: list[str]
-
-
-class ListOf(Answer, frozen=True):
-    """One page of a list, newest first; `nextCursor` is null at its end."""
-
-    data: list[Any]
-    next_cursor: str | None
+    id: Annotated[str, Meta(description="The trigger's id, as its writer gave it.")]
+    trigger_id: Annotated[uuid.UUID, Meta(description="What a dispatchable of type `DYNAMIC_TRIGGER` names.")]
+    jobs: Annotated[list[str], Meta(description="The ids of its jobs.")]
 
 
-def event_log(record: models.EventRecord) -> EventLog:
-    """The ApiEventLog of `record`."""
-    return EventLog(
-        id=record.event_id,
-        name=record.name,
-        payload=msgspec.Raw(record.payload_raw),
-        context=record.context,
-        timestamp=iso(record.timestamp),
-        deliver_at=iso(record.deliver_at),
-        delivered_at=date(record.delivered_at),
-        cancelled_at=date(record.cancelled_at),
-    )
+_NEXT = Meta(description="Where to go on; null at the end.")
 
 
-def event(record: models.EventRecord, runs: Iterable[models.JobRun], version: int) -> Event:
-    """An event with its runs, for API version 1 or 2."""
-    return Event(
-        id=record.event_id,
-        name=record.name,
-        created_at=iso(record.created_at),
-        updated_at=iso(record.updated_at),
-        runs=[EventRun(run.id, status(run, version), date(run.started_at), date(run.completed_at)) for run in runs],
-    )
+class EventPage(Answer, frozen=True):
+    """One page of events, newest first."""
+
+    data: Annotated[list[EventLog], Meta(description="The events.")]
+    next_cursor: Annotated[str | None, _NEXT]
 
 
-def job_run(run: models.JobRun) -> JobRun:
-    """A run in the list of its job."""
-    return JobRun(run.id, run.status, date(run.started_at), iso(run.updated_at), date(run.completed_at))
+class DispatcherPage(Answer, frozen=True):
+    """One page of dispatchers, newest first."""
+
+    data: Annotated[list[Dispatcher], Meta(description="The dispatchers.")]
+    next_cursor: Annotated[str | None, _NEXT]
 
 
-def run(run: models.JobRun, version: int) -> Run:
-    """A run by itself, for API version 1 or 2."""
-    return Run(
-        run.id, status(run, version), date(run.started_at), iso(run.updated_at), date(run.completed_at), run.output
-    )
+Html = Annotated[str, Meta(description="A page.")]
+Css = Annotated[str, Meta(description="A stylesheet.")]
 
 
-def run_statuses(run: models.JobRun) -> dict[str, Any]:
-    """A run's statuses: upstream's GetRunStatuses."""
-    return {"run": {"id": run.id, "status": run.status, "output": run.output}, "statuses": []}
+class Alive(Answer, frozen=True):
+    """A process that answers."""
+
+    status: Annotated[Literal["ok"], Meta(description="Always `ok`.")] = "ok"
 
 
-def status(run: models.JobRun, version: int) -> str:
-    """The run's status in the words of an API version."""
-    stored: str = run.status
-    return _SINCE_V2.get(stored, stored) if version == 1 else stored
+class Ready(Answer, frozen=True):
+    """Whether the service can do its work."""
 
-
-def dispatcher(
-    row: models.EventDispatcher, names: Sequence[str], account: str | None, warnings: Sequence[str] = ()
-) -> Dispatcher:
-    """A dispatcher with all its names, and what its writer should know about its filters."""
-    return Dispatcher(
-        id=row.id,
-        event=list(names),
-        source=row.source,
-        payload_filter=row.payload_filter,
-        context_filter=row.context_filter,
-        dispatchable=row.dispatchable,
-        dispatchable_id=row.dispatchable_id,
-        enabled=row.enabled,
-        manual=row.manual,
-        account_id=account,
-        one_shot=row.one_shot,
-        expires_at=date(row.expires_at),
-        created_at=iso(row.created_at),
-        updated_at=iso(row.updated_at),
-        warnings=list(warnings),
-    )
-
-
-def page(found: words.Page[Item], shown: Callable[[Item], Any]) -> ListOf:
-    """A page of a list, each item as `shown`."""
-    return ListOf([shown(item) for item in found.items], queries.encode_cursor(found.next))
-
-
-def refusal(error: errors.Refused) -> dict[str, Any]:
-    """The body of a 4xx: always `error`; a schema's breach also carries upstream's `message`, and the issues."""
-    body: dict[str, Any] = {"error": error.message}
-    if isinstance(error, errors.Invalid):
-        body["message"] = error.message
-    if error.issues:
-        body["issues"] = [{"code": issue.code, "path": issue.path, "message": issue.message} for issue in error.issues]
-    return body
-
-
-def encode(answer: Any) -> bytes:
-    """JSON bytes of an answer."""
-    return msgspec.json.encode(answer)
-
-
-def date(at: datetime | None) -> str | None:
-    """A date as upstream writes it, or null."""
-    return None if at is None else iso(at)
+    ready: Annotated[bool, Meta(description="Whether nothing is missing.")]
+    checks: Annotated[dict[str, str], Meta(description="What was looked at: `ok`, or what is wrong with it.")]
+    relay_age_seconds: Annotated[
+        float | None, Meta(description="How long ago the relay gave a sign of life; null when nobody knows.")
+    ]

@@ -14,10 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 from kongflow_events import errors, patterns, words
 from kongflow_events.dates import Instant
 from kongflow_events.schemas import typed
-
-ABSENT = msgspec.Raw(b"null")
-# About three hundred years, either way: every such delay is a date that PostgreSQL and JavaScript can hold.
-_LONGEST = 10_000_000_000
+from kongflow_events.schemas.references import ref
 
 # What stands in an index has to fit into one: these many characters do, whatever their width.
 _LONGEST_KEY = patterns.LONGEST
@@ -35,7 +32,21 @@ SemVer = Annotated[
         r"(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$(?!\n)",
     ),
 ]
-Filter = dict[str, Any]
+Filter = Annotated[dict[str, Any], Meta(extra_json_schema=ref("EventFilter"))]
+Names = Annotated[list[Key], Meta(min_length=1)]
+DispatchableType = Literal["JOB_VERSION", "DYNAMIC_TRIGGER", "EPHEMERAL"]
+
+
+class Delay(typed.Whole):
+    """Seconds: about three hundred years, either way, so that it ends at a date that PostgreSQL and JavaScript can hold."""
+
+    least, most = -10_000_000_000, 10_000_000_000
+
+
+class Patience(typed.Whole):
+    """Seconds: from ten up to a year of 365 days."""
+
+    least, most = 10, 31_536_000
 
 
 class Wire(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -63,15 +74,32 @@ class SendOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventBody(Wire, frozen=True):
-    """An event on the wire."""
+    """An event to be sent."""
 
-    name: str
-    payload: msgspec.Raw = ABSENT
-    context: msgspec.Raw = ABSENT
-    id: Key | UnsetType = UNSET
-    timestamp: Instant | None = None
-    source: str | UnsetType = UNSET
-    payload_type: Literal["JSON", "REQUEST"] | UnsetType = UNSET
+    name: Annotated[str, Meta(description="What happened. Dispatchers listen to exactly this name.")]
+    payload: Annotated[
+        msgspec.Raw | UnsetType,
+        Meta(description="Any JSON, kept as the bytes that were sent. Null is as absent: `{}`."),
+    ] = UNSET
+    context: Annotated[
+        msgspec.Raw | UnsetType, Meta(description="Any JSON beside the payload. Null is as absent: `{}`.")
+    ] = UNSET
+    id: Annotated[
+        Key | UnsetType,
+        Meta(
+            description="The event's id in its environment. A second event of this id is the first one. Absent: a ULID."
+        ),
+    ] = UNSET
+    timestamp: Annotated[Instant | None, Meta(description="When it happened. Absent: now.")] = None
+    source: Annotated[
+        str | UnsetType, Meta(description="Where it comes from, which dispatchers ask for too. Absent: `trigger.dev`.")
+    ] = UNSET
+    payload_type: Annotated[
+        Literal["JSON", "REQUEST"] | UnsetType,
+        Meta(
+            description="`REQUEST` when the payload is an HTTP request, `{url, method, headers, rawBody}`. Absent: `JSON`."
+        ),
+    ] = UNSET
 
     def known(self) -> SendEvent:
         """The event, with what is absent as None."""
@@ -87,11 +115,16 @@ class EventBody(Wire, frozen=True):
 
 
 class OptionsBody(Wire, frozen=True):
-    """Options on the wire."""
+    """When to deliver an event, and for whom."""
 
-    deliver_at: Instant | None = None
-    deliver_after: Annotated[int, Meta(ge=-_LONGEST, le=_LONGEST)] | UnsetType = UNSET
-    account_id: Key | UnsetType = UNSET
+    deliver_at: Annotated[Instant | None, Meta(description="Deliver at this time. Absent: at once.")] = None
+    deliver_after: Annotated[
+        Delay | UnsetType,
+        Meta(description="Deliver after so many seconds, unless `deliverAt` is given. 0 is as absent."),
+    ] = UNSET
+    account_id: Annotated[
+        Key | UnsetType, Meta(description="The external account that the event is about; made when it is new.")
+    ] = UNSET
 
     def known(self) -> SendOptions:
         """The options, with what is absent as None: a delay of 0 and an empty account are absent too."""
@@ -102,99 +135,133 @@ class OptionsBody(Wire, frozen=True):
         )
 
 
-class SendBody(Wire, frozen=True):
-    """The body of `POST /api/v1/events`."""
+# A factory, because a default would be shown as if a sender had to repeat it.
+_OPTIONS: Any = msgspec.field(default_factory=OptionsBody)
 
-    event: EventBody
-    options: OptionsBody = OptionsBody()
+
+class SendBody(Wire, frozen=True):
+    """One event and its options."""
+
+    event: Annotated[EventBody, Meta(description="The event.")]
+    options: Annotated[OptionsBody, Meta(description="When to deliver it, and for whom.")] = _OPTIONS
 
 
 class BulkBody(Wire, frozen=True):
-    """The body of `POST /api/v1/events/bulk`; the options are for every event."""
+    """Many events; the options are for each of them."""
 
-    events: list[EventBody]
-    options: OptionsBody = OptionsBody()
+    events: Annotated[list[EventBody], Meta(description="The events; by default at most 1,000.")]
+    options: Annotated[OptionsBody, Meta(description="When to deliver each of them, and for whom.")] = _OPTIONS
+
+
+# A plain number, because a default is also shown.
+_HOUR: Any = 3600
 
 
 class EphemeralBody(Wire, frozen=True):
-    """The body of `POST /api/v1/event-dispatchers/ephemeral`."""
+    """A wait for one event at a URL."""
 
-    url: str
-    name: Key | list[Key]
-    source: Source = words.SOURCE
-    filter: Filter | UnsetType = UNSET
-    context_filter: Filter | UnsetType = UNSET
-    account_id: Key | UnsetType = UNSET
-    timeout_in_seconds: Annotated[int, Meta(ge=10, le=31_536_000)] = 3600
+    url: Annotated[str, Meta(description="Where to POST the event: an absolute http or https URL at a public address.")]
+    name: Annotated[Key | list[Key], Meta(description="The name to wait for, or several.")]
+    source: Annotated[Source, Meta(description="The source to wait for.")] = words.SOURCE
+    filter: Annotated[Filter | UnsetType, Meta(description="What the payload must be like.")] = UNSET
+    context_filter: Annotated[Filter | UnsetType, Meta(description="What the context must be like.")] = UNSET
+    account_id: Annotated[Key | UnsetType, Meta(description="Wait for an event of this external account only.")] = UNSET
+    timeout_in_seconds: Annotated[Patience, Meta(description="How long to wait.")] = _HOUR
 
 
 class DispatchableBody(Wire, frozen=True):
-    """What a dispatcher sets off: a job version or a dynamic trigger by `id`, or a URL."""
+    """What a dispatcher sets off: a job version or a dynamic trigger by its `id`, or a call of a `url`."""
 
-    type: Literal["JOB_VERSION", "DYNAMIC_TRIGGER", "EPHEMERAL"]
-    id: str | UnsetType = UNSET
-    url: str | UnsetType = UNSET
+    type: Annotated[DispatchableType, Meta(description="What kind it is.")]
+    id: Annotated[
+        str | UnsetType, Meta(description="The `versionId` of a job, or the `triggerId` of a dynamic trigger.")
+    ] = UNSET
+    url: Annotated[
+        str | UnsetType, Meta(description="`EPHEMERAL`: where to POST the first event, an http or https URL.")
+    ] = UNSET
 
 
-Names = Annotated[list[Key], Meta(min_length=1)]
+# Which of the two it takes goes by its type, which the decoder leaves to the service.
+_DISPATCHABLE = Meta(
+    description="What it sets off.",
+    extra_json_schema={
+        "anyOf": [
+            {"required": ["url"], "properties": {"type": {"const": "EPHEMERAL"}}},
+            {"required": ["id"], "properties": {"type": {"enum": ["JOB_VERSION", "DYNAMIC_TRIGGER"]}}},
+        ]
+    },
+)
 
 
 class DispatcherBody(Wire, frozen=True):
-    """The body of `POST /api/v1/event-dispatchers`. `dispatchableId` tells several rules for one target apart."""
+    """A dispatcher to be written."""
 
-    event: Key | Names
-    dispatchable: DispatchableBody
-    source: Source = words.SOURCE
-    payload_filter: Filter | None = None
-    context_filter: Filter | None = None
-    dispatchable_id: Text | UnsetType = UNSET
-    enabled: bool = True
-    manual: bool = False
-    account_id: Key | UnsetType = UNSET
-    timeout_in_seconds: Annotated[int, Meta(ge=10, le=31_536_000)] = 3600
+    event: Annotated[Key | Names, Meta(description="The name it listens to, or several.")]
+    dispatchable: Annotated[DispatchableBody, _DISPATCHABLE]
+    source: Annotated[Source, Meta(description="The source it listens to.")] = words.SOURCE
+    payload_filter: Annotated[Filter | None, Meta(description="What the payload must be like.")] = None
+    context_filter: Annotated[Filter | None, Meta(description="What the context must be like.")] = None
+    dispatchable_id: Annotated[
+        Text | UnsetType,
+        Meta(description="Tells several dispatchers for one target apart. Absent: the target's own id, for the one."),
+    ] = UNSET
+    enabled: Annotated[bool, Meta(description="Whether it listens.")] = True
+    manual: Annotated[bool, Meta(description="Whether it is never matched to an event, only invoked by its id.")] = (
+        False
+    )
+    account_id: Annotated[
+        Key | UnsetType, Meta(description="Listen to this external account's events only; made when it is new.")
+    ] = UNSET
+    timeout_in_seconds: Annotated[
+        Patience, Meta(description="`EPHEMERAL`: how long it waits for its event before it is deleted.")
+    ] = _HOUR
 
 
 class DispatcherChange(Wire, frozen=True):
-    """The body of `PATCH /api/v1/event-dispatchers/{id}`: what is absent stays, a null filter is taken away."""
+    """What to change about a dispatcher: what is absent stays, a null filter is taken away."""
 
-    event: Key | Names | UnsetType = UNSET
-    source: Source | UnsetType = UNSET
-    payload_filter: Filter | UnsetType | None = UNSET
-    context_filter: Filter | UnsetType | None = UNSET
-    enabled: bool | UnsetType = UNSET
-    manual: bool | UnsetType = UNSET
+    event: Annotated[
+        Key | Names | UnsetType, Meta(description="The name it listens to, or several; instead of those before.")
+    ] = UNSET
+    source: Annotated[Source | UnsetType, Meta(description="The source it listens to.")] = UNSET
+    payload_filter: Annotated[Filter | UnsetType | None, Meta(description="What the payload must be like.")] = UNSET
+    context_filter: Annotated[Filter | UnsetType | None, Meta(description="What the context must be like.")] = UNSET
+    enabled: Annotated[bool | UnsetType, Meta(description="Whether it listens.")] = UNSET
+    manual: Annotated[
+        bool | UnsetType, Meta(description="Whether it is never matched to an event, only invoked by its id.")
+    ] = UNSET
 
 
 class ExplainBody(Wire, frozen=True):
-    """The body of `POST /api/v1/event-dispatchers/{id}/explain`: a stored event's id, or an event as it would be sent."""
+    """An event to be explained: a stored one by its id, or one as it would be sent."""
 
-    event_id: str | UnsetType = UNSET
-    event: EventBody | UnsetType = UNSET
-    options: OptionsBody = OptionsBody()
+    event_id: Annotated[str | UnsetType, Meta(description="A stored event, by its sender's id.")] = UNSET
+    event: Annotated[EventBody | UnsetType, Meta(description="An event that is not stored.")] = UNSET
+    options: Annotated[OptionsBody, Meta(description="Its options: the account counts.")] = OptionsBody()
 
 
 class TriggerBody(Wire, frozen=True):
     """What starts a job."""
 
-    event: Key | Names
-    source: Source = words.SOURCE
-    filter: Filter | UnsetType = UNSET
-    context_filter: Filter | UnsetType = UNSET
+    event: Annotated[Key | Names, Meta(description="The name it listens to, or several.")]
+    source: Annotated[Source, Meta(description="The source it listens to.")] = words.SOURCE
+    filter: Annotated[Filter | UnsetType, Meta(description="What the payload must be like.")] = UNSET
+    context_filter: Annotated[Filter | UnsetType, Meta(description="What the context must be like.")] = UNSET
 
 
 class JobBody(Wire, frozen=True):
-    """The body of `POST /api/v1/jobs`."""
+    """A version of a job to be registered."""
 
-    id: Text
-    name: Text
-    version: SemVer
-    trigger: TriggerBody
+    id: Annotated[Text, Meta(description="The job's id in its project.")]
+    name: Annotated[Text, Meta(description="The job's name, for people.")]
+    version: Annotated[SemVer, Meta(description="The version, by semver.org. The highest one is what runs.")]
+    trigger: Annotated[TriggerBody, Meta(description="What starts it.")]
 
 
 class DynamicTriggerBody(Wire, frozen=True):
-    """The body of `PUT /api/v1/dynamic-triggers/{id}`: the ids of its jobs."""
+    """The jobs of a dynamic trigger."""
 
-    jobs: list[str]
+    jobs: Annotated[list[str], Meta(description="The ids of its jobs, instead of those before.")]
 
 
 _send = typed.decoder(SendBody)
@@ -284,6 +351,6 @@ def _known(value: Any) -> Any:
     return None if value is UNSET else value
 
 
-def _json(raw: msgspec.Raw) -> str | None:
-    text = bytes(raw).decode()
+def _json(raw: msgspec.Raw | UnsetType) -> str | None:
+    text = "null" if raw is UNSET else bytes(raw).decode()
     return None if text == "null" else text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -17,14 +17,25 @@ Type = TypeVar("Type")
 _MOST_ISSUES = 100
 
 
-def _date(_: type, value: Any) -> dates.Instant:
-    """Dates are the only type that JSON does not have."""
-    return dates.Instant(dates.parse(value))
+class Whole(int):
+    """A whole number from `least` to `most`. To msgspec 1.0 is none; to JSON Schema, and to upstream, it is 1."""
+
+    least: ClassVar[int]
+    most: ClassVar[int]
+
+
+def _custom(kind: type, value: Any) -> Any:
+    """What JSON does not have, or has in two forms."""
+    if not issubclass(kind, Whole):
+        return dates.Instant(dates.parse(value))
+    if not dates.is_whole(value) or not kind.least <= value <= kind.most:
+        raise ValueError("Expected a whole number in its range")
+    return kind(value)
 
 
 def decoder(kind: type[Type]) -> Callable[[bytes], Type]:
     """A function from a body to `kind`, a Struct; it raises Refused (400) or Invalid (422) with every issue."""
-    typed = msgspec.json.Decoder(kind, dec_hook=_date)
+    typed = msgspec.json.Decoder(kind, dec_hook=_custom)
     shape = inspect.type_info(kind)
 
     def read(body: bytes) -> Type:
@@ -76,22 +87,26 @@ def _walk_union(value: Any, shape: inspect.UnionType, path: str) -> Iterator[err
         yield errors.Issue("invalid_union", path, "Invalid input")
 
 
-def _walk_date(value: Any, _: inspect.CustomType, path: str) -> Iterator[errors.Issue]:
+def _walk_custom(value: Any, shape: inspect.CustomType, path: str) -> Iterator[errors.Issue]:
+    return _walk_date(value, path) if shape.cls is dates.Instant else _walk_whole(value, shape.cls, path)
+
+
+def _walk_date(value: Any, path: str) -> Iterator[errors.Issue]:
     try:
         dates.parse(value)
     except ValueError:
         yield errors.Issue("invalid_date", path, "Invalid date")
 
 
-def _walk_integer(value: Any, shape: inspect.IntType, path: str) -> Iterator[errors.Issue]:
-    if isinstance(value, float):
-        yield errors.Issue("invalid_type", path, "Expected integer, received float")
-    elif not isinstance(value, int) or isinstance(value, bool):
+def _walk_whole(value: Any, kind: type[Whole], path: str) -> Iterator[errors.Issue]:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         yield _wrong_type("number", value, path)
-    elif shape.ge is not None and value < shape.ge:
-        yield errors.Issue("too_small", path, f"Number must be greater than or equal to {shape.ge}")
-    elif shape.le is not None and value > shape.le:
-        yield errors.Issue("too_big", path, f"Number must be less than or equal to {shape.le}")
+    elif not dates.is_whole(value):
+        yield errors.Issue("invalid_type", path, "Expected integer, received float")
+    elif value < kind.least:
+        yield errors.Issue("too_small", path, f"Number must be greater than or equal to {kind.least}")
+    elif value > kind.most:
+        yield errors.Issue("too_big", path, f"Number must be less than or equal to {kind.most}")
 
 
 def _walk_list(value: Any, shape: inspect.ListType, path: str) -> Iterator[errors.Issue]:
@@ -119,6 +134,10 @@ def _walk_object(value: Any, _: inspect.DictType, path: str) -> Iterator[errors.
         yield _wrong_type("object", value, path)
 
 
+def _walk_described(value: Any, shape: inspect.Metadata, path: str) -> Iterator[errors.Issue]:
+    return _walk(value, shape.type, path)
+
+
 def _accept(_value: Any, _shape: inspect.Type, _path: str) -> Iterator[errors.Issue]:
     return iter(())
 
@@ -142,11 +161,11 @@ def _wrong_type(expected: str, value: Any, path: str) -> errors.Issue:
 _WALKERS: dict[type[inspect.Type], Callable[[Any, Any, str], Iterator[errors.Issue]]] = {
     inspect.AnyType: _accept,
     inspect.BoolType: _walk_boolean,
-    inspect.CustomType: _walk_date,
+    inspect.CustomType: _walk_custom,
     inspect.DictType: _walk_object,
-    inspect.IntType: _walk_integer,
     inspect.ListType: _walk_list,
     inspect.LiteralType: _walk_literal,
+    inspect.Metadata: _walk_described,
     inspect.RawType: _accept,
     inspect.StrType: _walk_text,
     inspect.StructType: _walk_struct,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import falcon
+import msgspec
 
-from kongflow_events import schemas, settings
+from kongflow_events import schemas, settings, words
 from kongflow_events.services import dispatchers, explain
 from kongflow_events.store import db
 from kongflow_events.store.dispatchers import Listed
+from kongflow_events.web.operations import operation
 from kongflow_events.web.requests import Door, answer, body_of, query_of
+
+_list_query: Final = schemas.reader(schemas.DispatchersQuery)
 
 
 class Dispatchers:
@@ -20,26 +25,27 @@ class Dispatchers:
         self._door = door
         self._most = current.max_body
 
+    @operation("createEventDispatcher", body=schemas.DispatcherBody, answer=schemas.Dispatcher, refusals=(409,))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Write one."""
+        """Write a dispatcher.
+
+        It hears every event of its names and source that is delivered from now on. A filter that breaks the language is
+        refused here, with the path of every mistake; one that can never match is accepted with a warning.
+        """
         environment = self._door.enter(request)
         body = schemas.parse_dispatcher(body_of(request, self._most))
         with db.unit():
             written = dispatchers.create_event_dispatcher(environment, body)
             answer(response, _shown(written.dispatcher, written.warnings))
 
+    @operation("listEventDispatchers", query=schemas.DispatchersQuery, answer=schemas.DispatcherPage)
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """List, newest first."""
+        """List dispatchers, newest first."""
         environment = self._door.enter(request)
-        query = query_of(request)
-        event, source, enabled = query.text("event"), query.text("source"), query.flag("enabled")
-        cursor, limit = query.cursor(), query.limit()
-        query.check()
+        wanted = msgspec.structs.asdict(_list_query(query_of(request)))
         with db.unit():
-            found = dispatchers.list_event_dispatchers(
-                environment, cursor=cursor, limit=limit, event=event, source=source, enabled=enabled
-            )
-            answer(response, schemas.page(found, _shown))
+            found = dispatchers.list_event_dispatchers(environment, **wanted)
+            answer(response, schemas.dispatcher_page(found, _shown))
 
     on_head = on_get
 
@@ -51,28 +57,37 @@ class Dispatcher:
         self._door = door
         self._most = current.max_body
 
+    @operation("getEventDispatcher", answer=schemas.Dispatcher)
     def on_get(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
-        """Look at it."""
+        """Look at a dispatcher."""
         environment = self._door.enter(request)
         with db.unit():
             answer(response, _shown(dispatchers.get_event_dispatcher(environment, dispatcher_id)))
 
     on_head = on_get
 
+    @operation("updateEventDispatcher", body=schemas.DispatcherChange, answer=schemas.Dispatcher)
     def on_patch(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
-        """Change what the body gives."""
+        """Change a dispatcher.
+
+        What the body does not give stays as it is.
+        """
         environment = self._door.enter(request)
         change = schemas.parse_dispatcher_change(body_of(request, self._most))
         with db.unit():
             written = dispatchers.update_event_dispatcher(environment, dispatcher_id, change)
             answer(response, _shown(written.dispatcher, written.warnings))
 
+    @operation("deleteEventDispatcher", answer=schemas.DispatcherId)
     def on_delete(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
-        """Delete it."""
+        """Delete a dispatcher.
+
+        What it matched before stays in the ledger, and is skipped if it was not carried out yet.
+        """
         environment = self._door.enter(request)
         with db.unit():
             dispatchers.delete_event_dispatcher(environment, dispatcher_id)
-            answer(response, {"id": dispatcher_id})
+            answer(response, schemas.DispatcherId(words.as_id(dispatcher_id)))
 
 
 class Explain:
@@ -82,8 +97,14 @@ class Explain:
         self._door = door
         self._most = current.max_body
 
+    @operation("explainEventDispatcher", body=schemas.ExplainBody, answer=schemas.Explanation)
     def on_post(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
-        """Say so, for a stored event or for one that is described."""
+        """Explain a dispatcher.
+
+        Says for each condition of its filters whether it holds for an event and on what value, and every other reason why
+        the event does not reach it: another name, source or account, disabled, expired. Of a stored event it also says what
+        became of it: cancelled, not due yet, delivered before the dispatcher was made or changed.
+        """
         environment = self._door.enter(request)
         asked = schemas.parse_explain(body_of(request, self._most))
         with db.unit():
@@ -97,13 +118,24 @@ class Ephemeral:
         self._door = door
         self._most = current.max_body
 
+    @operation(
+        "createEphemeralEventDispatcher",
+        body=schemas.EphemeralBody,
+        answer=schemas.DispatcherId,
+        breach=400,
+        refusals=(404,),
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Wait."""
+        """Wait for one event at a URL.
+
+        The first event that matches is sent to the URL, and the wait is over. A second wait for the same URL is the first
+        one, unchanged; when that one ends at this very moment, the answer is a 404.
+        """
         environment = self._door.enter(request)
         body = schemas.parse_ephemeral(body_of(request, self._most))
         with db.unit():
-            answer(response, {"id": dispatchers.create_ephemeral_dispatcher(environment, body).id})
+            answer(response, schemas.DispatcherId(dispatchers.create_ephemeral_dispatcher(environment, body).id))
 
 
-def _shown(listed: Listed, warnings: Sequence[str] = ()) -> object:
+def _shown(listed: Listed, warnings: Sequence[str] = ()) -> schemas.Dispatcher:
     return schemas.dispatcher(listed.row, listed.names, listed.account, warnings)

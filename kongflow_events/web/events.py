@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import falcon
 
 from kongflow_events import schemas, settings
 from kongflow_events.services import cancel, events, ingest
 from kongflow_events.store import db
-from kongflow_events.store.events import STATES
+from kongflow_events.web.operations import operation
 from kongflow_events.web.requests import Door, answer, body_of, query_of
+
+_list_query: Final = schemas.reader(schemas.EventsQuery)
 
 
 class Events:
@@ -18,26 +22,25 @@ class Events:
         self._door = door
         self._most = current.max_body
 
+    @operation("sendEvent", body=schemas.SendBody, answer=schemas.EventLog, refusals=(403,))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Send."""
+        """Send an event.
+
+        It is stored before the answer, and delivered to every dispatcher that matches: at once, or when its options say.
+        Sending an id again gives the first event back; one that waits is changed until five seconds before its delivery.
+        """
         environment = self._door.enter(request)
         event, options = schemas.parse_send(body_of(request, self._most))
         with db.unit():
             answer(response, schemas.event_log(ingest.ingest_send_event(environment, event, options)))
 
+    @operation("listEvents", query=schemas.EventsQuery, answer=schemas.EventPage)
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """List, newest first."""
+        """List events, newest first."""
         environment = self._door.enter(request)
-        query = query_of(request)
-        wanted = {name: query.text(name) for name in ("name", "source", "account")}
-        state, since, until = query.choice("state", STATES), query.time("since"), query.time("until")
-        cursor, limit = query.cursor(), query.limit()
-        query.check()
+        query = _list_query(query_of(request))
         with db.unit():
-            found = events.list_event_records(
-                environment, cursor=cursor, limit=limit, state=state, since=since, until=until, **wanted
-            )
-            answer(response, schemas.page(found, schemas.event_log))
+            answer(response, schemas.event_page(events.list_event_records(environment, **query.wanted())))
 
     on_head = on_get
 
@@ -49,8 +52,12 @@ class Bulk:
         self._door = door
         self._current = current
 
+    @operation("sendEvents", body=schemas.BulkBody, answer=list[schemas.EventLog], refusals=(403,))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Send them all, or none."""
+        """Send many events.
+
+        All of them are stored in one transaction, or none is. The answer has them in the order of the request.
+        """
         environment = self._door.enter(request)
         body = body_of(request, self._current.max_bulk_body)
         batch, options = schemas.parse_send_bulk(body, self._current.max_bulk_events)
@@ -68,8 +75,9 @@ class Event:
         self._door = door
         self._version = version
 
+    @operation("getEvent", answer=schemas.Event)
     def on_get(self, request: falcon.Request, response: falcon.Response, event_id: str) -> None:
-        """Look at it."""
+        """Look at an event and the runs it started."""
         environment = self._door.enter(request)
         with db.unit():
             record, runs = events.list_event_runs(environment, event_id)
@@ -84,8 +92,12 @@ class Cancel:
     def __init__(self, door: Door) -> None:
         self._door = door
 
+    @operation("cancelEvent", answer=schemas.EventLog)
     def on_post(self, request: falcon.Request, response: falcon.Response, event_id: str) -> None:
-        """Cancel; the body is not looked at."""
+        """Cancel an event.
+
+        One that was not yet delivered never will be; a delivered one is only marked. The body is not looked at.
+        """
         environment = self._door.enter(request)
         with db.unit():
             answer(response, schemas.event_log(cancel.cancel_event(environment, event_id)))
@@ -97,9 +109,13 @@ class CancelRuns:
     def __init__(self, door: Door) -> None:
         self._door = door
 
+    @operation("cancelRunsForEvent", answer=schemas.CancelledRuns)
     def on_post(self, request: falcon.Request, response: falcon.Response, event_id: str) -> None:
-        """Cancel them; the body is not looked at."""
+        """Cancel the runs that an event started.
+
+        Every run that has not ended is cancelled. The body is not looked at.
+        """
         environment = self._door.enter(request)
         with db.unit():
             ended = cancel.cancel_runs_for_event(environment, event_id)
-            answer(response, {"cancelledRunIds": ended.cancelled, "failedToCancelRunIds": ended.failed})
+            answer(response, schemas.CancelledRuns(ended.cancelled, ended.failed))

@@ -30,7 +30,7 @@ def serialize(_: falcon.Request, response: falcon.Response, error: falcon.HTTPEr
     """Falcon's own refusals (404, 405 …) in our words."""
     # Falcon titles are "404 Not Found".
     words = str(error.title or error.status)
-    response.data = schemas.encode({"error": words.partition(" ")[2] if words[:3].isdigit() else words})
+    response.data = schemas.encode(schemas.Refusal(words.partition(" ")[2] if words[:3].isdigit() else words))
     response.content_type = JSON
 
 
@@ -44,17 +44,17 @@ def _refused(_request: falcon.Request, response: falcon.Response, error: errors.
 def _away(request: falcon.Request, response: falcon.Response, error: Exception, _: dict[str, Any]) -> None:
     log.warning("cannot serve now", path=request.path, reason=str(error).strip(), request_id=request.context.id)
     response.set_header("Retry-After", _RETRY_AFTER)
-    _send(response, 503, {"error": "The service cannot answer now; try again, an event with the same id"})
+    _send(response, 503, schemas.Refusal("The service cannot answer now; try again, an event with the same id"))
 
 
 def _unforeseen(request: falcon.Request, response: falcon.Response, error: Exception, _: dict[str, Any]) -> None:
     if isinstance(error, (falcon.HTTPError, falcon.HTTPStatus)):
         raise error
     log.error("unforeseen", path=request.path, request_id=request.context.id, exc_info=error)
-    _send(response, 500, {"error": "Internal Server Error", "requestId": request.context.id})
+    _send(response, 500, schemas.Unforeseen("Internal Server Error", request.context.id))
 
 
-def _send(response: falcon.Response, status: int, body: dict[str, Any]) -> None:
+def _send(response: falcon.Response, status: int, body: schemas.Refusal | schemas.Breach | schemas.Unforeseen) -> None:
     response.status = status
     response.data = schemas.encode(body)
     response.content_type = JSON

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import falcon
 
+from kongflow_events import schemas
 from kongflow_events.services import health
+from kongflow_events.web.operations import operation
 from kongflow_events.web.requests import answer
 
 
 class Alive:
     """This process answers."""
 
+    @operation("getHealth", answer=schemas.Alive)
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:  # noqa: ARG002 - Falcon's
-        """Say so, without looking at anything else."""
-        answer(response, {"status": "ok"})
+        """Ask whether this process answers.
+
+        Nothing else is looked at: this is for whoever restarts processes.
+        """
+        answer(response, schemas.Alive())
 
     on_head = on_get
 
@@ -21,10 +27,15 @@ class Alive:
 class Ready:
     """This service can do its work."""
 
+    @operation("getReadiness", answer=schemas.Ready, others={503: schemas.Ready})
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:  # noqa: ARG002 - Falcon's
-        """Look at everything it needs; 503 with what is missing."""
+        """Ask whether the service can do its work.
+
+        The database has to answer, its schema to be this version's, and a relay to tick: this is for whoever sends
+        requests here. A 503 says what is missing.
+        """
         found = health.readiness()
         response.status = 200 if found.ready else 503
-        answer(response, {"ready": found.ready, "checks": found.checks, "relayAgeSeconds": found.relay_age})
+        answer(response, schemas.Ready(found.ready, found.checks, found.relay_age))
 
     on_head = on_get

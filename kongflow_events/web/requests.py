@@ -47,11 +47,9 @@ def body_of(request: falcon.Request, most: int) -> bytes:
     raise _too_large(most)
 
 
-def query_of(request: falcon.Request) -> schemas.Query:
-    """The request's query string; of a repeated parameter the last one counts."""
-    return schemas.Query(
-        {name: value[-1] if isinstance(value, list) else value for name, value in request.params.items()}
-    )
+def query_of(request: falcon.Request) -> dict[str, str]:
+    """The parameters of the request's query string; of a repeated one the last value counts."""
+    return {name: value[-1] if isinstance(value, list) else value for name, value in request.params.items()}
 
 
 def answer(response: falcon.Response, body: Any) -> None:

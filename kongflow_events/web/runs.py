@@ -7,6 +7,7 @@ import falcon
 from kongflow_events import schemas
 from kongflow_events.services import runs
 from kongflow_events.store import db
+from kongflow_events.web.operations import operation
 from kongflow_events.web.requests import Door, answer
 
 
@@ -19,8 +20,9 @@ class Run:
         self._door = door
         self._version = version
 
+    @operation("getRun", answer=schemas.Run)
     def on_get(self, request: falcon.Request, response: falcon.Response, run_id: str) -> None:
-        """Look at it."""
+        """Look at a run."""
         environment = self._door.enter(request)
         with db.unit():
             answer(response, schemas.run(runs.get_run(environment, run_id), self._version))
@@ -36,8 +38,9 @@ class Statuses:
     def __init__(self, door: Door) -> None:
         self._door = door
 
+    @operation("getRunStatuses", answer=schemas.RunStatuses)
     def on_get(self, request: falcon.Request, response: falcon.Response, run_id: str) -> None:
-        """Look at them."""
+        """Look at what a run reports of itself."""
         environment = self._door.enter(request)
         with db.unit():
             answer(response, schemas.run_statuses(runs.get_run(environment, run_id)))
@@ -51,8 +54,12 @@ class Cancel:
     def __init__(self, door: Door) -> None:
         self._door = door
 
+    @operation("cancelRun", answer=schemas.Run)
     def on_post(self, request: falcon.Request, response: falcon.Response, run_id: str) -> None:
-        """Cancel it if it has not ended; the body is not looked at."""
+        """Cancel a run.
+
+        One that has ended stays as it is. The body is not looked at.
+        """
         environment = self._door.enter(request)
         with db.unit():
             answer(response, schemas.run(runs.cancel_run(environment, run_id), 2))

@@ -299,10 +299,38 @@ class TestList:
         assert ids(account="nobody") == ids(until="2020-01-01") == []
         assert len(ids(since="2020-01-01")) == 4
 
+    @pytest.mark.parametrize("path", ["/api/v1/events", "/api/v1/event-dispatchers"])
+    def test_a_parameter_that_nobody_knows_is_named_with_every_other_mistake(self, alice: Api, path: str) -> None:
+        answer = alice.get(path, params={"limit": "x", "stat": "dead", "a b": ""})
+
+        assert (answer.status_code, [issue["path"] for issue in answer.json["issues"]]) == (
+            422,
+            ["limit", "stat", "a b"],
+        )
+        assert answer.json["issues"][1]["code"] == "unrecognized_keys"
+        assert "known are limit, cursor" in answer.json["issues"][1]["message"]
+
+    def test_upstreams_own_routes_let_unknown_parameters_pass(self, alice: Api) -> None:
+        factory.job(alice.environment, "ship")
+
+        assert alice.get("/api/v1/jobs/ship/runs", params={"odd": "1", "take": "50"}).status_code == 200
+        assert alice.get("/api/v1/jobs/ship/runs", params={"take": "51"}).status_code == 422
+
+    def test_of_a_parameter_that_is_given_twice_the_last_one_counts(self, alice: Api) -> None:
+        assert alice.get("/api/v1/events?limit=x&limit=1").status_code == 200
+        assert alice.get("/api/v1/events?limit=1&limit=x").status_code == 422
+
+    @pytest.mark.parametrize("time", ["1000000000000", "-1", "2001-09-09", "2001-09-09T01:46:40Z"])
+    def test_times_are_written_as_in_bodies(self, alice: Api, time: str) -> None:
+        alice.send(id="1")
+
+        assert [one["id"] for one in alice.get("/api/v1/events", params={"since": time}).json["data"]] == ["1"]
+
     @pytest.mark.parametrize(
         ("name", "value"),
         [("limit", "0"), ("limit", "101"), ("limit", "x"), ("limit", "9" * 5000), ("cursor", "?"), ("cursor", "AAAA")]
-        + [("state", "odd"), ("since", "yesterday"), ("name", "\0")],
+        + [("state", "odd"), ("since", "yesterday"), ("name", "\0")]
+        + [("limit", "²"), ("limit", "1.0"), ("cursor", "A" * 21 + "="), ("cursor", "A" * 24), ("since", "9" * 19)],
     )
     def test_a_parameter_that_is_wrong_is_named(self, alice: Api, name: str, value: str) -> None:
         answer = alice.get("/api/v1/events", params={name: value})

@@ -199,6 +199,20 @@ class TestSend:
 
         assert event.timestamp == options.deliver_at == expected
 
+    @pytest.mark.parametrize("number", ["60", "60.0", "6e1"])
+    def test_a_whole_number_may_be_written_as_javascript_would_read_it(self, number: str) -> None:
+        written = f'{{"event":{{"name":"a","timestamp":{number}}},"options":{{"deliverAfter":{number}}}}}'
+        event, options = schemas.parse_send(written.encode())
+
+        assert (options.deliver_after, type(options.deliver_after)) == (60, schemas.requests.Delay)
+        assert event.timestamp == datetime(1970, 1, 1, 0, 0, 0, 60_000, tzinfo=UTC)
+
+    @pytest.mark.parametrize("number", ["1e300", "1e11", "-1e11", "0.5", "1e-300", "9" * 400])
+    def test_no_other_number_is_a_delay(self, number: str) -> None:
+        error = refusal(b'{"event":{"name":"a"},"options":{"deliverAfter":' + number.encode() + b"}}")
+
+        assert (error.status, [one.path for one in error.issues]) == (422, ["options.deliverAfter"])
+
     @pytest.mark.parametrize(
         "given",
         ["5", "2001-02-30", "2001-09-09T01:46:40", "2001-09-09T25:00:00Z", "0001-01-01T00:00:00+23:59", "9" * 400],

@@ -1,0 +1,139 @@
+"""One example of each body and each answer: the story of a paid order that is to be shipped."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kongflow_events.schemas import answers, refusals, requests
+
+EVENT: Final = "order-1"
+JOB: Final = "ship-order"
+TRIGGER: Final = "order-events"
+DISPATCHER: Final = "01977d2c-5c00-7a11-8f04-2d6a1c9be001"
+JOB_VERSION: Final = "01977d2c-5c00-7a11-8f04-2d6a1c9be002"
+DYNAMIC_TRIGGER: Final = "01977d2c-5c00-7a11-8f04-2d6a1c9be003"
+RUN: Final = "01977d2c-5c00-7a11-8f04-2d6a1c9be004"
+_CURSOR: Final = "AZd9LFwAehGPBC1qHJvgAQ"
+
+_FILTER: Final = {"amount": [{"$gt": 10}], "currency": ["EUR", "USD"]}
+_PAYLOAD: Final = {"amount": 42, "currency": "EUR"}
+
+_EVENT: Final[dict[str, Any]] = {
+    "id": EVENT,
+    "name": "order.paid",
+    "payload": _PAYLOAD,
+    "context": {},
+    "timestamp": "2026-06-17T09:30:00.000Z",
+    "deliverAt": "2026-06-17T09:30:00.120Z",
+    "deliveredAt": None,
+    "cancelledAt": None,
+}
+_DISPATCHER: Final[dict[str, Any]] = {
+    "id": DISPATCHER,
+    "event": ["order.paid"],
+    "source": "trigger.dev",
+    "payloadFilter": _FILTER,
+    "contextFilter": None,
+    "dispatchable": {"type": "JOB_VERSION", "id": JOB_VERSION},
+    "dispatchableId": "large-orders",
+    "enabled": True,
+    "manual": False,
+    "accountId": None,
+    "oneShot": False,
+    "expiresAt": None,
+    "createdAt": "2026-06-17T09:00:00.000Z",
+    "updatedAt": "2026-06-17T09:00:00.000Z",
+    "warnings": [],
+}
+_RUN: Final[dict[str, Any]] = {"id": RUN, "status": "PENDING", "startedAt": None, "completedAt": None}
+_UPDATED: Final = {"updatedAt": "2026-06-17T09:30:00.200Z"}
+
+BODIES: Final[dict[Any, Any]] = {
+    requests.SendBody: {
+        "event": {"id": EVENT, "name": "order.paid", "payload": _PAYLOAD},
+        "options": {"accountId": "acme"},
+    },
+    requests.BulkBody: {
+        "events": [
+            {"id": EVENT, "name": "order.paid", "payload": _PAYLOAD},
+            {"id": "order-2", "name": "order.paid", "payload": {"amount": 7, "currency": "USD"}},
+        ],
+        "options": {"deliverAfter": 60},
+    },
+    requests.EphemeralBody: {
+        "url": "https://shop.example.com/callbacks/payment-1",
+        "name": "payment.done",
+        "filter": {"orderId": [EVENT]},
+        "timeoutInSeconds": 3600,
+    },
+    requests.DispatcherBody: {
+        "event": "order.paid",
+        "payloadFilter": _FILTER,
+        "dispatchable": {"type": "JOB_VERSION", "id": JOB_VERSION},
+        "dispatchableId": "large-orders",
+    },
+    requests.DispatcherChange: {"enabled": False, "payloadFilter": None},
+    requests.JobBody: {
+        "id": JOB,
+        "name": "Ship an order",
+        "version": "1.0.0",
+        "trigger": {"event": "order.paid", "filter": _FILTER},
+    },
+    requests.DynamicTriggerBody: {"jobs": [JOB]},
+}
+
+ANSWERS: Final[dict[Any, Any]] = {
+    answers.EventLog: _EVENT,
+    list[answers.EventLog]: [_EVENT, {**_EVENT, "id": "order-2", "payload": {"amount": 7, "currency": "USD"}}],
+    answers.EventPage: {"data": [_EVENT], "nextCursor": _CURSOR},
+    answers.Event: {
+        "id": EVENT,
+        "name": "order.paid",
+        "createdAt": "2026-06-17T09:30:00.120Z",
+        **_UPDATED,
+        "runs": [_RUN],
+    },
+    answers.CancelledRuns: {"cancelledRunIds": [RUN], "failedToCancelRunIds": []},
+    answers.Dispatcher: _DISPATCHER,
+    answers.DispatcherPage: {"data": [_DISPATCHER], "nextCursor": None},
+    answers.DispatcherId: {"id": DISPATCHER},
+    answers.Job: {
+        "id": JOB,
+        "name": "Ship an order",
+        "version": "1.0.0",
+        "versionId": JOB_VERSION,
+        "latest": "1.0.0",
+        "dispatcherId": DISPATCHER,
+        "warnings": [],
+    },
+    answers.DynamicTrigger: {"id": TRIGGER, "triggerId": DYNAMIC_TRIGGER, "jobs": [JOB]},
+    answers.JobRuns: {"runs": [{**_RUN, **_UPDATED}]},
+    answers.Run: {**_RUN, **_UPDATED, "output": None, "tasks": [], "statuses": []},
+    answers.RunStatuses: {"run": {"id": RUN, "status": "PENDING", "output": None}, "statuses": []},
+    answers.Alive: {"status": "ok"},
+    answers.Ready: {
+        "ready": True,
+        "checks": {"database": "ok", "schema": "ok", "relay": "ok"},
+        "relayAgeSeconds": 0.4,
+    },
+    answers.Html: '<!doctype html><html lang="en">…</html>',
+    answers.Css: "body { margin: 0 }",
+    dict[str, Any]: {"openapi": "3.1.0", "info": {"title": "KongFlow Events", "version": "0.1.0"}, "paths": {}},
+    refusals.Breach: {
+        "error": "Code: invalid_type ~ Path: event.name ~ Message: Required",
+        "message": "Code: invalid_type ~ Path: event.name ~ Message: Required",
+        "issues": [{"code": "invalid_type", "path": "event.name", "message": "Required"}],
+    },
+    refusals.RateLimited: {
+        "title": "Rate Limit Exceeded",
+        "status": 429,
+        "type": "https://developer.mozilla.org/en-US/docs/Web/HTTP/Status/429",
+        "detail": "Rate limit exceeded 0/750 requests remaining. Retry in 4 seconds.",
+        "reset": 1781688604000,
+        "limit": 750,
+        "remaining": 0,
+        "secondsUntilReset": 4,
+        "error": "Rate limit exceeded 0/750 requests remaining. Retry in 4 seconds.",
+    },
+    refusals.Unforeseen: {"error": "Internal Server Error", "requestId": "6f1c8a1e5d0b4d6b9f3e2a7c4b5d8e90"},
+}
