@@ -70,6 +70,7 @@ class Http:
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url
+        self.key = key
         self._pool = urllib3.PoolManager(retries=False, maxsize=16, timeout=10)
         self._headers = {"Authorization": f"Bearer {key}"}
 
@@ -79,6 +80,12 @@ class Http:
         answer = self._pool.request(method, self.url + path, body=data, headers=self._headers)
         assert answer.status == 200, answer.data
         return answer.json()
+
+    def read(self, path: str) -> bytes:
+        """The bytes of an answer that has to be 200."""
+        answer = self._pool.request("GET", self.url + path)
+        assert answer.status == 200, answer.data
+        return bytes(answer.data)
 
     def wait(self, path: str = "/readyz") -> None:
         """Until the service is ready."""

@@ -70,6 +70,18 @@ def scheduler() -> None:
     process.main(settings.current())
 
 
+@main.command()
+def openapi() -> None:
+    """Print the API as an OpenAPI 3.1 document. Needs neither a database nor a running service.
+
+    Example: kongflow-events openapi > openapi.json
+    """
+    from kongflow_events.web import app
+    from kongflow_events.web import openapi as web
+
+    output.show_json(web.document(app.routes(settings.load({}))))
+
+
 main.add_command(admin.env)
 main.add_command(admin.keys_group)
 main.add_command(api.send)

@@ -7,7 +7,8 @@ from typing import Any
 import falcon
 
 from kongflow_events import settings
-from kongflow_events.web import dispatchers, events, failures, health, jobs, middleware, runs
+from kongflow_events.web import dispatchers, docs, events, failures, health, jobs, middleware, runs
+from kongflow_events.web.operations import Route
 from kongflow_events.web.requests import Door
 
 
@@ -17,33 +18,36 @@ def create_app(current: settings.Settings) -> falcon.App[Any, Any]:
     app.router_options.converters["text"] = middleware.Text
     app.set_error_serializer(failures.serialize)
     failures.handle_all(app)
+    for path, resource in routes(current):
+        app.add_route(path, resource)
+    return app
 
+
+def routes(current: settings.Settings) -> list[Route]:
+    """Every path and who answers there: what the router and the document of the API are made from."""
     key = Door()
     key_spelt = Door(refusal="Invalid or Missing API Key")
     reader = Door(public_allowed=True)
     run_reader = Door(public_allowed=True, refusal="Invalid or Missing API Key")
-
-    app.add_route("/api/v1/events", events.Events(key, current))
-    app.add_route("/api/v1/events/bulk", events.Bulk(key, current))
-    app.add_route("/api/v1/events/{event_id:text}", events.Event(reader, 1))
-    app.add_route("/api/v2/events/{event_id:text}", events.Event(reader, 2))
-    app.add_route("/api/v1/events/{event_id:text}/cancel", events.Cancel(key))
-    app.add_route("/api/v1/events/{event_id:text}/cancel-runs", events.CancelRuns(key))
-
-    app.add_route("/api/v1/event-dispatchers", dispatchers.Dispatchers(key, current))
-    app.add_route("/api/v1/event-dispatchers/ephemeral", dispatchers.Ephemeral(key_spelt, current))
-    app.add_route("/api/v1/event-dispatchers/{dispatcher_id:text}", dispatchers.Dispatcher(key, current))
-    app.add_route("/api/v1/event-dispatchers/{dispatcher_id:text}/explain", dispatchers.Explain(key, current))
-
-    app.add_route("/api/v1/jobs", jobs.Jobs(key_spelt, current))
-    app.add_route("/api/v1/jobs/{job:text}/runs", jobs.JobRuns(key_spelt))
-    app.add_route("/api/v1/dynamic-triggers/{slug:text}", jobs.DynamicTrigger(key_spelt, current))
-
-    app.add_route("/api/v1/runs/{run_id:text}", runs.Run(run_reader, 1))
-    app.add_route("/api/v2/runs/{run_id:text}", runs.Run(run_reader, 2))
-    app.add_route("/api/v2/runs/{run_id:text}/statuses", runs.Statuses(run_reader))
-    app.add_route("/api/v1/runs/{run_id:text}/cancel", runs.Cancel(key_spelt))
-
-    app.add_route("/healthz", health.Alive())
-    app.add_route("/readyz", health.Ready())
-    return app
+    table: list[Route] = [
+        ("/api/v1/events", events.Events(key, current)),
+        ("/api/v1/events/bulk", events.Bulk(key, current)),
+        ("/api/v1/events/{event_id:text}", events.Event(reader, 1)),
+        ("/api/v2/events/{event_id:text}", events.Event(reader, 2)),
+        ("/api/v1/events/{event_id:text}/cancel", events.Cancel(key)),
+        ("/api/v1/events/{event_id:text}/cancel-runs", events.CancelRuns(key)),
+        ("/api/v1/event-dispatchers", dispatchers.Dispatchers(key, current)),
+        ("/api/v1/event-dispatchers/ephemeral", dispatchers.Ephemeral(key_spelt, current)),
+        ("/api/v1/event-dispatchers/{dispatcher_id:text}", dispatchers.Dispatcher(key, current)),
+        ("/api/v1/event-dispatchers/{dispatcher_id:text}/explain", dispatchers.Explain(key, current)),
+        ("/api/v1/jobs", jobs.Jobs(key_spelt, current)),
+        ("/api/v1/jobs/{job:text}/runs", jobs.JobRuns(key_spelt)),
+        ("/api/v1/dynamic-triggers/{slug:text}", jobs.DynamicTrigger(key_spelt, current)),
+        ("/api/v1/runs/{run_id:text}", runs.Run(run_reader, 1)),
+        ("/api/v2/runs/{run_id:text}", runs.Run(run_reader, 2)),
+        ("/api/v2/runs/{run_id:text}/statuses", runs.Statuses(run_reader)),
+        ("/api/v1/runs/{run_id:text}/cancel", runs.Cancel(key_spelt)),
+        ("/healthz", health.Alive()),
+        ("/readyz", health.Ready()),
+    ]
+    return [*table, *docs.routes(table)]

@@ -11,11 +11,11 @@ from kongflow_events import settings, words
 from kongflow_events.services import keys
 from kongflow_events.store import db
 from kongflow_events.web.app import create_app
-from tests import factory
+from tests import documented, factory
 
 
 class Api:
-    """The API through one tenant's key; every answer is Falcon's result."""
+    """The API through one tenant's key; every answer is Falcon's result, and what the document says it is."""
 
     def __init__(self, client: testing.TestClient, environment: words.Environment) -> None:
         self.environment = environment
@@ -30,7 +30,9 @@ class Api:
             options["body"] = body
         elif body is not None:
             options["json"] = body
-        return self._client.simulate_request(method, path, headers=headers, **options)
+        answer = self._client.simulate_request(method, path, headers=headers, **options)
+        documented.check(method, path, answer)
+        return answer
 
     def get(self, path: str, **options: Any) -> Any:
         return self("GET", path, **options)

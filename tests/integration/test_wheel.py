@@ -28,6 +28,8 @@ def test_the_wheel_runs_dev(tmp_path: Path) -> None:
         variables = dict(line.split("=", 1) for line in (home / "dev.env").read_text().splitlines())
         http = Http(variables["KONGFLOW_URL"], variables["KONGFLOW_KEY"])
         http.wait()
+        assert b"KongFlow Events" in http.read("/docs")
+        assert b"color-scheme" in http.read("/docs/style.css")
         http("POST", "/api/v1/jobs", {"id": "a", "name": "a", "version": "1.0.0", "trigger": {"event": "a"}})
         http("POST", "/api/v1/events", {"event": {"id": "1", "name": "a"}})
         eventually(lambda: len(http("GET", "/api/v2/events/1")["runs"]) == 1)
