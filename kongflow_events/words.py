@@ -21,6 +21,9 @@ EPHEMERAL: Final = "EPHEMERAL"
 # Carried out by calling a URL; the others are carried out inside PostgreSQL.
 URL_TYPES: Final = frozenset({EPHEMERAL})
 
+# What an invocation is doing, or how it ended; schema.sql says what each means.
+InvocationStatus = Literal["PENDING", "SUCCEEDED", "DEAD", "SKIPPED", "CANCELED"]
+
 FINAL_RUN_STATUSES: Final = frozenset(
     {"SUCCESS", "FAILURE", "TIMED_OUT", "ABORTED", "CANCELED", "UNRESOLVED_AUTH", "INVALID_PAYLOAD"}
 )

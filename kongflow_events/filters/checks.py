@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from kongflow_events.filters.values import MISSING, Kind, kind_of
 
@@ -16,22 +17,19 @@ MOST_ELEMENTS: Final = 100
 
 
 class Check(msgspec.Struct, frozen=True, rename="camel"):
-    """One condition of a filter and what came of it.
+    """One condition of a filter and what came of it: a leaf looks at a value, a group counts the checks below it."""
 
-    `filter` is where it stands in the filter, `at` where it looked in the event. A leaf compares `value` (of `kind`, cut
-    when long; absent when there is none) by `test` with `expected`; a group says in `test` how its `checks` count, and
-    in `note` what else there is to know.
-    """
-
-    filter: str
-    at: str
-    test: str
-    holds: bool
-    kind: Kind
-    expected: Any = msgspec.UNSET
-    value: Any = msgspec.UNSET
-    note: str | msgspec.UnsetType = msgspec.UNSET
-    checks: Sequence[Check] | msgspec.UnsetType = msgspec.UNSET
+    filter: Annotated[str, Meta(description="Where it stands in the filter.")]
+    at: Annotated[str, Meta(description="Where it looked in the event.")]
+    test: Annotated[str, Meta(description="What is asked: an operator, `one of`, or how the checks below count.")]
+    holds: Annotated[bool, Meta(description="Whether it holds.")]
+    kind: Annotated[Kind, Meta(description="What kind of value it found.")]
+    expected: Annotated[Any, Meta(description="A leaf's operand.")] = UNSET
+    value: Annotated[
+        Any, Meta(description="The value a leaf found, cut when it is long; absent when there is none.")
+    ] = UNSET
+    note: Annotated[str | UnsetType, Meta(description="What else there is to know.")] = UNSET
+    checks: Annotated[list[Check] | UnsetType, Meta(description="A group's checks.")] = UNSET
 
 
 def leaf(filter_: str, at: str, test: str, expected: Any, value: Any, *, holds: bool) -> Check:
@@ -43,27 +41,27 @@ def group(
     filter_: str, at: str, test: str, value: Any, checks: Sequence[Check], *, holds: bool, note: str | None = None
 ) -> Check:
     """Conditions that count together."""
-    return Check(filter_, at, test, holds, kind_of(value), note=note or msgspec.UNSET, checks=checks)
+    return Check(filter_, at, test, holds, kind_of(value), note=note or UNSET, checks=list(checks))
 
 
 def shown(value: Any) -> Any:
     """The value itself, or the beginning of its JSON text when that is long; UNSET for MISSING."""
     if value is MISSING:
-        return msgspec.UNSET
+        return UNSET
     text = msgspec.json.encode(value).decode()
     return value if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def score(check: Check) -> int:
     """How many leaves below hold: of several elements that all fail, the one with most is the nearest."""
-    if check.checks is msgspec.UNSET or not check.checks:
+    if check.checks is UNSET or not check.checks:
         return int(check.holds)
     return sum(map(score, check.checks))
 
 
 def failure(check: Check) -> str:
     """In a sentence, what in a check that does not hold is to blame: the first condition, however deep."""
-    if check.checks is msgspec.UNSET:
+    if check.checks is UNSET:
         return f"{check.at}: {check.test} {_text(check.expected)} does not hold for {_found(check)}"
     failed = next((below for below in check.checks if not below.holds), None)
     if check.test == "$nor":
@@ -73,11 +71,11 @@ def failure(check: Check) -> str:
         return f"{check.at}: none of {check.filter} holds"
     if check.test == "any element" and failed is not None:
         return f"{check.at}: {check.note}, but {failure(failed)}"
-    return failure(failed) if failed is not None and check.note is msgspec.UNSET else f"{check.at}: {check.note}"
+    return failure(failed) if failed is not None and check.note is UNSET else f"{check.at}: {check.note}"
 
 
 def _found(check: Check) -> str:
-    return "a missing value" if check.value is msgspec.UNSET else _text(check.value)
+    return "a missing value" if check.value is UNSET else _text(check.value)
 
 
 def _text(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from kongflow_events import filters
+from kongflow_events import filters, words
 from kongflow_events.schemas.requests import DispatchableType, Filter
 
 Date = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
@@ -30,7 +30,6 @@ RunStatus = Literal[
     "UNRESOLVED_AUTH",
     "INVALID_PAYLOAD",
 ]
-InvocationStatus = Literal["PENDING", "SUCCEEDED", "DEAD", "SKIPPED", "CANCELED"]
 ReasonCode = Literal[
     "name",
     "source",
@@ -191,7 +190,7 @@ class InvocationState(Answer, frozen=True):
     """How far an invocation is."""
 
     id: Annotated[uuid.UUID, Meta(description="The invocation's id.")]
-    status: Annotated[InvocationStatus, Meta(description="What it is doing, or how it ended.")]
+    status: Annotated[words.InvocationStatus, Meta(description="What it is doing, or how it ended.")]
     reason: Annotated[str | None, Meta(description="Why it was skipped, died or was cancelled.")]
     attempts: Annotated[int, Meta(description="Attempts so far, in this round.")]
     last_error: Annotated[str | None, Meta(description="What its last failed attempt came to.")]

@@ -119,9 +119,10 @@ def _why_not_ready(row: models.EventDispatcher, now: datetime) -> Reasons:
 def _why_not_wanted(event: _Event, payload: filters.Check | None, context: filters.Check | None) -> Reasons:
     if not event.subject.view.readable:
         yield schemas.Reason("request", "the payload is no request {url, method, headers, rawBody} that can be read")
-    for code, checked in (("payloadFilter", payload), ("contextFilter", context)):
-        if checked is not None and not checked.holds:
-            yield schemas.Reason(code, filters.failure(checked))
+    if payload is not None and not payload.holds:
+        yield schemas.Reason("payloadFilter", filters.failure(payload))
+    if context is not None and not context.holds:
+        yield schemas.Reason("contextFilter", filters.failure(context))
 
 
 def _what_became(
@@ -148,11 +149,11 @@ def _why_missed(row: models.EventDispatcher, record: models.EventRecord) -> sche
 
 
 def _invocation(story: explanations.Story | None) -> schemas.InvocationState | None:
-    if story is None or story.invocation_id is None:
+    if story is None or story.invocation_id is None or story.status is None:
         return None
     return schemas.InvocationState(
         id=story.invocation_id,
-        status=str(story.status),
+        status=story.status,
         reason=story.reason,
         attempts=story.attempts or 0,
         last_error=story.invocation_error,

@@ -6,6 +6,7 @@ import uuid
 
 import msgspec
 
+from kongflow_events import words
 from kongflow_events.store import db
 
 _STORY = """
@@ -31,7 +32,7 @@ class Story(msgspec.Struct, frozen=True):
     dead: bool | None
     last_error: str | None
     invocation_id: uuid.UUID | None
-    status: str | None
+    status: words.InvocationStatus | None
     reason: str | None
     attempts: int | None
     invocation_error: str | None
