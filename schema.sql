@@ -348,6 +348,20 @@ CREATE INDEX job_runs_event_record_id ON job_runs(event_record_id);
 CREATE INDEX job_runs_version_id ON job_runs(version_id);
 CREATE INDEX job_runs_external_account_id ON job_runs(external_account_id) WHERE external_account_id IS NOT NULL;
 
+-- How much is let in --------------------------------------------------------------------------------------------------
+
+-- The rate limits of API keys and organizations, exact over any number of processes: what each has left. A row is made
+-- at the first use and deleted when it is full again, for a bucket without a row is a full one; while the limits are off
+-- there is none. Unlogged, so that a request waits for no disk: after a crash every bucket is full, and no more.
+CREATE UNLOGGED TABLE token_buckets (
+    owner_id UUID PRIMARY KEY,                              -- an API key or an organization; no foreign key: it soon goes away by itself
+    burst INTEGER NOT NULL,                                 -- the tokens of a full one, and those it gets a second, as last asked for
+    rate DOUBLE PRECISION NOT NULL,
+    tokens DOUBLE PRECISION NOT NULL,                       -- those left at refilled_at; below zero after a bulk larger than the burst
+    let_in BOOLEAN NOT NULL,                                -- the last request was; what the statement that decides has to tell
+    refilled_at TIMESTAMPTZ NOT NULL
+) WITH (fillfactor = 50);
+
 -- How it is doing ------------------------------------------------------------------------------------------------------
 
 -- A process says that it is alive; readiness asks when a relay last did.

@@ -350,6 +350,20 @@ class ProcessHeartbeat(Table):
         primary_key = peewee.CompositeKey("kind", "instance")
 
 
+class TokenBucket(Table):
+    """How many tokens a key or an organization has left under its rate limit."""
+
+    owner_id = peewee.UUIDField(primary_key=True)
+    burst = peewee.IntegerField()
+    rate = peewee.DoubleField()
+    tokens = peewee.DoubleField()
+    let_in = peewee.BooleanField()
+    refilled_at = Timestamp()
+
+    class Meta:
+        table_name = "token_buckets"
+
+
 TABLES: Final[tuple[type[Table], ...]] = (
     Organization,
     Project,
@@ -370,4 +384,5 @@ TABLES: Final[tuple[type[Table], ...]] = (
     DynamicTriggerJob,
     JobRun,
     ProcessHeartbeat,
+    TokenBucket,
 )

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 
 from kongflow_events import embedded, errors, models, words
@@ -29,6 +30,7 @@ TYPES = {
     "INT": "integer",
     "BIGINT": "bigint",
     "BIGAUTO": "bigint",
+    "DOUBLE": "double precision",
 }
 
 COLUMNS = """
@@ -41,6 +43,26 @@ SELECT conrelid::regclass::text, array(
          JOIN pg_attribute ON attrelid = conrelid AND attnum = keys.number ORDER BY place)
   FROM pg_constraint WHERE contype = 'p' AND connamespace = 'public'::regnamespace
 """
+
+# Everything that makes a schema, but for the order in which columns were added.
+CATALOGUE = """
+SELECT table_name, column_name, concat_ws(' ', data_type, is_nullable, column_default) FROM information_schema.columns
+ WHERE table_schema = 'public'
+ UNION ALL
+SELECT relname, relkind::text, concat_ws(' ', relpersistence, reloptions) FROM pg_class
+ WHERE relnamespace = 'public'::regnamespace
+ UNION ALL
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+ WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
+ UNION ALL
+SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+ UNION ALL
+SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+ UNION ALL
+SELECT proname, proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+"""
+# The schema of databases that were made before the first numbered step.
+BEFORE_ALL_STEPS = Path(__file__).parent.parent / "data" / "schema-0000.sql"
 
 
 def make_and_fail() -> None:
@@ -72,6 +94,28 @@ class TestSchema:
     def test_migrating_twice_does_nothing_more(self, empty_database: str) -> None:
         assert schema.migrate(empty_database) == ["schema.sql"]
         assert schema.migrate(empty_database) == []
+
+    def test_an_older_database_is_brought_to_what_a_new_one_is(self, database: str, empty_database: str) -> None:
+        older = psycopg2.connect(empty_database)
+        with older, older.cursor() as cursor:
+            cursor.execute(BEFORE_ALL_STEPS.read_text())
+        older.close()
+        steps = sorted(path.stem for path in schema.steps_directory().glob("[0-9]*.py"))
+
+        assert schema.migrate(empty_database) == steps
+        assert schema.migrate(empty_database) == []
+        assert sorted(query(empty_database, CATALOGUE)) == sorted(query(database, CATALOGUE))
+
+    def test_readiness_names_the_steps_that_are_missing(self, empty_database: str) -> None:
+        schema.migrate(empty_database)
+        db.connect(empty_database)
+        with db.unit():
+            db.run("DELETE FROM schema_migrations WHERE name = '0001_token_buckets'")
+        found = health.readiness()
+        db.close()
+
+        assert not found.ready
+        assert found.checks["schema"] == "run kongflow-events migrate: 0001_token_buckets missing"
 
     def test_two_processes_at_once_migrate_once(self, empty_database: str) -> None:
         program = f"from kongflow_events.store import schema; print(schema.migrate({empty_database!r}))"
