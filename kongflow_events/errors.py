@@ -5,6 +5,7 @@ Each door (HTTP, actors, CLI) translates these once; nothing between the doors c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,30 @@ class Invalid(Refused):
 
     def __init__(self, *issues: Issue) -> None:
         super().__init__(" | ".join(map(str, issues)), issues)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a rate limit leaves: `remaining` of `limit` tokens. The same is let in again in `wait` seconds, at `reset`.
+
+    `reset` is in milliseconds since 1970 by the database's clock; with enough tokens left it is now.
+    """
+
+    limit: int
+    remaining: int
+    reset: int
+    wait: float
+
+
+class TooManyRequests(Refused):
+    """A rate limit is used up; nothing was stored. The same is let in after `retry_after` whole seconds, at least one."""
+
+    status = 429
+
+    def __init__(self, what: str, left: Allowance) -> None:
+        self.left = left
+        self.retry_after = max(1, math.ceil(left.wait))
+        super().__init__(f"Too many {what}: {left.remaining} of {left.limit} left, try again in {self.retry_after} s")
 
 
 class Retryable(KongflowError):

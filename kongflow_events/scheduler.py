@@ -36,6 +36,8 @@ _RETAIN_SECONDS = 5
 _RETAIN_BATCHES = 10
 # How often one step of the operations that are due is taken.
 _STEP_SECONDS = 0.1
+# A bucket that stays a while costs a few bytes; looking for it reads them all.
+_BUCKETS_SECONDS = 10
 # A wall clock that moved this much against the monotonic one was set: the next runs stand in the wrong place.
 _CLOCK_STEP = 2.0
 
@@ -78,6 +80,7 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
     _every(scheduler, _STEP_SECONDS, _in_unit(replay.advance_replays))
     keeping = retain.Retention(timedelta(days=current.retention_days), timedelta(days=current.dead_retention_days))
     _every(scheduler, _RETAIN_SECONDS, _in_unit(lambda: keeping.advance(_RETAIN_BATCHES)))
+    _every(scheduler, _BUCKETS_SECONDS, _in_unit(expire.expire_buckets))
     # The beat keeps to the relay's thread: a relay that hangs must not look alive.
     _every(scheduler, _BEAT_SECONDS, _in_unit(lambda: health.beat("scheduler", instance)), executor="relay")
     scheduler.add_listener(_log_failure, EVENT_JOB_ERROR)

@@ -20,6 +20,10 @@ OTHER_PREFIXES = ("KONGFLOW_TEST_",)
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Days = Annotated[int, msgspec.Meta(ge=0, le=36_500)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+# Tokens a second; 0 is no limit. The bounds keep every product of a rate and a time within what numbers can say.
+Rate = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
+SLOWEST_RATE = 0.001
+Burst = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 
 
 class BadSettings(Exception):
@@ -52,6 +56,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Days that events are kept, with all that came of them, and that dead letters are; 0 keeps them for ever.
     retention_days: Days = 30
     dead_retention_days: Days = 90
+    # Requests a second of one API key, events a second of one organization; and how many of them at once.
+    key_rate: Rate = 0.0
+    key_burst: Burst = 750
+    organization_rate: Rate = 0.0
+    organization_burst: Burst = 750
     # Networks (CIDR, comma separated) that URL targets may be in although they are not public.
     allowed_networks: str = ""
 
@@ -76,7 +85,14 @@ def load(environ: Mapping[str, str]) -> Settings:
         raise BadSettings(_explain(str(error), names)) from None
     except ValueError as error:
         raise BadSettings(f"KONGFLOW_ALLOWED_NETWORKS: {error}") from None
+    _check_rates(settings, names)
     return settings
+
+
+def _check_rates(settings: Settings, names: Mapping[str, str]) -> None:
+    for field in ("key_rate", "organization_rate"):
+        if 0 < getattr(settings, field) < SLOWEST_RATE:
+            raise BadSettings(f"{names[field]}: Expected 0, or `float` >= {SLOWEST_RATE}")
 
 
 def _field(variable: str) -> str | None:

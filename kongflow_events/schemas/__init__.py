@@ -25,7 +25,7 @@ from kongflow_events.schemas.answers import (
     RunStatuses,
 )
 from kongflow_events.schemas.queries import DispatchersQuery, EventsQuery, JobRunsQuery, reader
-from kongflow_events.schemas.refusals import Breach, RateLimited, Refusal, Unforeseen, refusal
+from kongflow_events.schemas.refusals import Breach, RateLimited, Refusal, Unforeseen, refusal, too_many
 from kongflow_events.schemas.requests import (
     BulkBody,
     DispatcherBody,
@@ -125,4 +125,5 @@ __all__ = [
     "run_statuses",
     "semver_key",
     "send_event",
+    "too_many",
 ]

@@ -62,3 +62,18 @@ def refusal(error: errors.Refused) -> Refusal | Breach:
     if isinstance(error, errors.Invalid):
         return Breach(error.message, error.message, issues)
     return Refusal(error.message, issues or UNSET)
+
+
+def too_many(error: errors.TooManyRequests) -> RateLimited:
+    """The body of a 429: a problem (RFC 9457) with upstream's members (spec events-api.md §1.2)."""
+    return RateLimited(
+        title="Too Many Requests",
+        status=error.status,
+        type="about:blank",
+        detail=error.message,
+        reset=error.left.reset,
+        limit=error.left.limit,
+        remaining=error.left.remaining,
+        seconds_until_reset=error.retry_after,
+        error=error.message,
+    )

@@ -1,8 +1,8 @@
-"""Expire: delete ephemeral dispatchers whose time is over."""
+"""Expire: delete what has had its time: ephemeral dispatchers, and buckets that are full again."""
 
 from __future__ import annotations
 
-from kongflow_events.store import dispatchers
+from kongflow_events.store import buckets, dispatchers
 
 # So many at a time, so that a wave of expiries holds its locks only shortly.
 _BATCH = 500
@@ -16,3 +16,8 @@ def expire_dispatchers() -> int:
         total += expired
         if expired < _BATCH:
             return total
+
+
+def expire_buckets() -> int:
+    """Delete every rate limit's bucket that is full again; returns how many. Safe to run anywhere at once."""
+    return buckets.delete_full()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kongflow_events import errors, models, schemas, words
+from kongflow_events import errors, limits, models, schemas, settings, words
 from kongflow_events.store import db, events
 
 # Retention may take a record away between the two statements; more often than this in a row is not retention.
@@ -20,9 +20,10 @@ def ingest_send_event(
 ) -> models.EventRecord:
     """Store `event`; returns the record, whether it is new, changed or known already.
 
-    Raises Forbidden when the organization's runs are disabled; nothing is stored then.
+    Raises Forbidden when the organization's runs are disabled, and TooManyRequests when its rate limit is used up;
+    nothing is stored then.
     """
-    _check_enabled(environment)
+    _admit(environment, 1)
     sent = _sent(event)
     return _store(environment, [sent], _when(options))[sent.event_id]
 
@@ -32,9 +33,10 @@ def ingest_send_events(
 ) -> list[models.EventRecord]:
     """Store every event of `batch`, or none, in one transaction; returns their records in the order of the batch.
 
-    An id that stands twice in the batch counts as sent again. Raises Forbidden as `ingest_send_event` does.
+    An id that stands twice in the batch counts as sent again. Raises Forbidden and TooManyRequests as
+    `ingest_send_event` does.
     """
-    _check_enabled(environment)
+    _admit(environment, len(batch))
     sent = [_sent(event) for event in batch]
     when = _when(options)
     return db.retrying_deadlocks(lambda: _store_all(environment, sent, when))
@@ -80,9 +82,11 @@ def _rounds(sent: Sequence[events.Sent]) -> Iterator[list[events.Sent]]:
         left = later
 
 
-def _check_enabled(environment: words.Environment) -> None:
+def _admit(environment: words.Environment, number: int) -> None:
+    """Let `number` events in, or none; an event counts whether it turns out to be new or known already."""
     if not environment.runs_enabled:
         raise errors.Forbidden("Runs are disabled for this organization")
+    limits.take(limits.of_organizations(settings.current()), environment.organization_id, number)
 
 
 def _sent(event: schemas.SendEvent) -> events.Sent:

@@ -49,7 +49,12 @@ def create_key(environment: words.Environment, kind: str = PRIVATE) -> NewKey:
 
 
 def authenticate(authorization: str | None, *, public_allowed: bool = False) -> words.Environment:
-    """Whose request this is, by its `Authorization` header: `Bearer KEY`, or the bare key.
+    """Whose request this is, by its `Authorization` header; raises Unauthorized as `identify` does."""
+    return identify(authorization, public_allowed=public_allowed).environment
+
+
+def identify(authorization: str | None, *, public_allowed: bool = False) -> environments.Verified:
+    """The live key in an `Authorization` header (`Bearer KEY`, or the bare key), and whose it is.
 
     Raises Unauthorized: no header, an unknown, revoked or expired key, one of a deleted project, or a public key where
     only private ones may come. Takes a unit of work of its own, and only when it has to ask.
@@ -59,7 +64,7 @@ def authenticate(authorization: str | None, *, public_allowed: bool = False) -> 
     verified = _verify(_hash(authorization.removeprefix("Bearer ")))
     if verified is None or (verified.kind == PUBLIC and not public_allowed):
         raise errors.Unauthorized
-    return verified.environment
+    return verified
 
 
 def revoke_key(environment: words.Environment, key: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import falcon
 
-from kongflow_events import settings
+from kongflow_events import limits, settings
 from kongflow_events.web import dispatchers, docs, events, failures, health, jobs, middleware, runs
 from kongflow_events.web.operations import Route
 from kongflow_events.web.requests import Door
@@ -14,7 +14,7 @@ from kongflow_events.web.requests import Door
 
 def create_app(current: settings.Settings) -> falcon.App[Any, Any]:
     """The WSGI application. The store has to be connected before its first request."""
-    app: falcon.App[Any, Any] = falcon.App(middleware=[middleware.RequestId(), middleware.Cors()])
+    app: falcon.App[Any, Any] = falcon.App(middleware=[middleware.RequestId(), middleware.Cors(), middleware.Limits()])
     app.router_options.converters["text"] = middleware.Text
     app.set_error_serializer(failures.serialize)
     failures.handle_all(app)
@@ -25,10 +25,11 @@ def create_app(current: settings.Settings) -> falcon.App[Any, Any]:
 
 def routes(current: settings.Settings) -> list[Route]:
     """Every path and who answers there: what the router and the document of the API are made from."""
-    key = Door()
-    key_spelt = Door(refusal="Invalid or Missing API Key")
-    reader = Door(public_allowed=True)
-    run_reader = Door(public_allowed=True, refusal="Invalid or Missing API Key")
+    limit = limits.of_keys(current)
+    key = Door(limit)
+    key_spelt = Door(limit, refusal="Invalid or Missing API Key")
+    reader = Door(limit, public_allowed=True)
+    run_reader = Door(limit, public_allowed=True, refusal="Invalid or Missing API Key")
     table: list[Route] = [
         ("/api/v1/events", events.Events(key, current)),
         ("/api/v1/events/bulk", events.Bulk(key, current)),

@@ -1,4 +1,4 @@
-"""What concerns every request: its id, whose pages may read the answer, and how paths are read."""
+"""What concerns every request: its id, whose pages may read the answer, what its limits leave, and how paths are read."""
 
 from __future__ import annotations
 
@@ -62,3 +62,18 @@ class Cors:
             response.set_header("Access-Control-Allow-Headers", asked)
         response.set_header("Access-Control-Max-Age", _CORS_SECONDS)
         response.append_header("Vary", "Access-Control-Request-Headers")
+
+
+class Limits:
+    """Every answer that a rate limit was asked about says what the limit leaves (upstream's headers)."""
+
+    def process_response(
+        self, request: falcon.Request, response: falcon.Response, _resource: object, _succeeded: bool
+    ) -> None:
+        """Say it: of the key's bucket, or of the organization's when that one refused."""
+        left = getattr(request.context, "allowance", None)
+        if left is None:
+            return
+        response.set_header("x-ratelimit-limit", str(left.limit))
+        response.set_header("x-ratelimit-remaining", str(left.remaining))
+        response.set_header("x-ratelimit-reset", str(left.reset))

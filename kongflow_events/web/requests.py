@@ -6,25 +6,33 @@ from typing import Any, Final
 
 import falcon
 
-from kongflow_events import errors, schemas, words
+from kongflow_events import errors, limits, schemas, words
 from kongflow_events.services import keys
 
 JSON: Final = "application/json; charset=utf-8"
 
 
 class Door:
-    """Lets in whoever has a key of the right kind, before anything of the body is read."""
+    """Lets in whoever has a key of the right kind within its limit, before anything of the body is read."""
 
-    def __init__(self, *, public_allowed: bool = False, refusal: str = "Invalid or Missing API key") -> None:
+    def __init__(
+        self, limit: limits.Limit, *, public_allowed: bool = False, refusal: str = "Invalid or Missing API key"
+    ) -> None:
+        self._limit = limit
         self.public_allowed = public_allowed
         self._refusal = refusal
 
     def enter(self, request: falcon.Request) -> words.Environment:
-        """The environment of the request's key; raises Unauthorized in the words of the route."""
+        """The environment of the request's key.
+
+        Raises Unauthorized in the words of the route, and TooManyRequests when the key's limit is used up.
+        """
         try:
-            return keys.authenticate(request.get_header("Authorization"), public_allowed=self.public_allowed)
+            verified = keys.identify(request.get_header("Authorization"), public_allowed=self.public_allowed)
         except errors.Unauthorized:
             raise errors.Unauthorized(self._refusal) from None
+        request.context.allowance = limits.take(self._limit, verified.key_id)
+        return verified.environment
 
 
 def body_of(request: falcon.Request, most: int) -> bytes:

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -96,14 +97,20 @@ def environment(store: str) -> words.Environment:
     return factory.environment("alice")
 
 
-@pytest.fixture
-def url(environment: words.Environment) -> Iterator[str]:
-    """A running service."""
-    app = create_app(settings.load({}))
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The URL of a WSGI application that runs meanwhile."""
     with make_server("127.0.0.1", 0, app, server_class=Threaded, handler_class=Quiet) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.fixture
+def url(environment: words.Environment) -> Iterator[str]:
+    """A running service."""
+    with serving(create_app(settings.load({}))) as url:
+        yield url
 
 
 @pytest.fixture
@@ -252,6 +259,26 @@ class TestRefusals:
     def test_a_wrong_key_is_said_so_without_retrying(self, url: str, driver: Driver) -> None:
         with pytest.raises(SdkError, match="^Invalid or Missing API key$"):
             Sdk(driver, url, "tr_dev_wrong")("sendEvent", {"name": "a"})
+
+    def test_a_rate_limit_is_said_so_without_retrying(self, environment: words.Environment, driver: Driver) -> None:
+        app = create_app(settings.load({"KONGFLOW_KEY_RATE": "0.01", "KONGFLOW_KEY_BURST": "1"}))
+        asked: list[str] = []
+
+        def counted(environ: dict[str, Any], start_response: Any) -> Any:
+            asked.append(environ["PATH_INFO"])
+            return app(environ, start_response)
+
+        with db.unit():
+            key = keys.create_key(environment).key
+        with serving(counted) as url:
+            sdk = Sdk(driver, url, key)
+            sdk("sendEvent", {"name": "a"})
+            with pytest.raises(
+                SdkError, match="^Too many requests with this API key: 0 of 1 left, try again in 100 s$"
+            ):
+                sdk("sendEvent", {"name": "a"})
+
+        assert asked == ["/api/v1/events"] * 2
 
 
 @pytest.mark.slow

@@ -27,6 +27,10 @@ class TestSettings:
             25,
         )
 
+    @pytest.mark.parametrize(("value", "rate"), [("0", 0.0), ("0.0", 0.0), ("0.001", 0.001), ("25", 25.0)])
+    def test_a_rate_may_be_nothing_or_a_fraction(self, value: str, rate: float) -> None:
+        assert settings.load({"KONGFLOW_KEY_RATE": value}).key_rate == rate
+
     @pytest.mark.parametrize(
         ("name", "value", "said"),
         [
@@ -37,6 +41,11 @@ class TestSettings:
             ("PORT", "70000", "PORT: Expected `int` <= 65535"),
             ("KONGFLOW_TICK_MS", "0", "KONGFLOW_TICK_MS: Expected `int` >= 1"),
             ("KONGFLOW_POST_TIMEOUT", "-1", "KONGFLOW_POST_TIMEOUT: Expected `float` > 0.0"),
+            ("KONGFLOW_KEY_RATE", "-1", "KONGFLOW_KEY_RATE: Expected `float` >= 0.0"),
+            ("KONGFLOW_KEY_RATE", "nan", "KONGFLOW_KEY_RATE: Expected `float` >= 0.0"),
+            ("KONGFLOW_KEY_RATE", "inf", "KONGFLOW_KEY_RATE: Expected `float` <= 1000000.0"),
+            ("KONGFLOW_KEY_BURST", "0", "KONGFLOW_KEY_BURST: Expected `int` >= 1"),
+            ("KONGFLOW_ORGANIZATION_RATE", "1e-320", "KONGFLOW_ORGANIZATION_RATE: Expected 0, or `float` >= 0.001"),
             ("KONGFLOW_PORT", "80", "KONGFLOW_PORT: set PORT instead, without the prefix"),
             ("KONGFLOW_ALLOWED_NETWORKS", "10.0.0.0/8,x", "KONGFLOW_ALLOWED_NETWORKS: 'x' does not appear"),
         ],
