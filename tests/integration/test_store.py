@@ -161,7 +161,7 @@ class TestSchema:
         db.connect(database, pool_size=1)
         with db.unit():
             [row] = db.rows("SELECT pg_backend_pid() AS pid")
-        query(database, f"SELECT pg_terminate_backend({row['pid']})")
+        query(database, f"SELECT pg_terminate_backend({row['pid']}, 5000)")
         with db.unit():
             assert db.rows("SELECT 1 AS one") == [{"one": 1}]
         db.close()
