@@ -17,8 +17,8 @@ from kongflow_events.dates import Instant
 
 Type = TypeVar("Type")
 State = Literal["pending", "delivered", "unmatched", "cancelled", "dead"]
-# A list goes on for a while without being a mistake; an answer names only so many of its unknown words.
-_MOST_UNKNOWN: Final = 100
+# Unknown parameters that an answer names, so that it is not much larger than the question.
+_MOST_UNKNOWN: Final = 10
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 # An integer that no limit is near.
 _LONGEST_NUMBER: Final = 9

@@ -24,6 +24,11 @@ from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
 from kongflow_events import models
 
+
+class ReadOnly(peewee.OperationalError):
+    """The server takes no writes, as after a failover. The driver files it under mistakes of the program."""
+
+
 # What the driver and Peewee raise when the server is away, ends the session, or has no connection left for us.
 AWAY = (
     peewee.OperationalError,
@@ -51,6 +56,14 @@ class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships 
 
     def _is_closed(self, conn: Any) -> bool:
         return bool(conn.closed) or _readable(conn.fileno(), 0)
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        try:
+            return super().execute_sql(sql, params)
+        except peewee.InternalError as error:
+            if isinstance(error.__context__, psycopg2.errors.ReadOnlySqlTransaction):
+                raise ReadOnly(*error.args) from error
+            raise
 
 
 def _readable(descriptor: int, seconds: float, events: int = select.POLLIN) -> bool:

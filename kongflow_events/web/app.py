@@ -14,8 +14,9 @@ from kongflow_events.web.requests import Door
 
 def create_app(current: settings.Settings) -> falcon.App[Any, Any]:
     """The WSGI application. The store has to be connected before its first request."""
-    app: falcon.App[Any, Any] = falcon.App(middleware=[middleware.RequestId(), middleware.Cors(), middleware.Limits()])
-    app.router_options.converters["text"] = middleware.Text
+    app: falcon.App[Any, Any] = falcon.App(
+        middleware=[middleware.RequestId(), middleware.Cors(), middleware.Nowhere(), middleware.Limits()]
+    )
     app.set_error_serializer(failures.serialize)
     failures.handle_all(app)
     for path, resource in routes(current):
@@ -33,21 +34,21 @@ def routes(current: settings.Settings) -> list[Route]:
     table: list[Route] = [
         ("/api/v1/events", events.Events(key, current)),
         ("/api/v1/events/bulk", events.Bulk(key, current)),
-        ("/api/v1/events/{event_id:text}", events.Event(reader, 1)),
-        ("/api/v2/events/{event_id:text}", events.Event(reader, 2)),
-        ("/api/v1/events/{event_id:text}/cancel", events.Cancel(key)),
-        ("/api/v1/events/{event_id:text}/cancel-runs", events.CancelRuns(key)),
+        ("/api/v1/events/{event_id}", events.Event(reader, 1)),
+        ("/api/v2/events/{event_id}", events.Event(reader, 2)),
+        ("/api/v1/events/{event_id}/cancel", events.Cancel(key)),
+        ("/api/v1/events/{event_id}/cancel-runs", events.CancelRuns(key)),
         ("/api/v1/event-dispatchers", dispatchers.Dispatchers(key, current)),
         ("/api/v1/event-dispatchers/ephemeral", dispatchers.Ephemeral(key_spelt, current)),
-        ("/api/v1/event-dispatchers/{dispatcher_id:text}", dispatchers.Dispatcher(key, current)),
-        ("/api/v1/event-dispatchers/{dispatcher_id:text}/explain", dispatchers.Explain(key, current)),
+        ("/api/v1/event-dispatchers/{dispatcher_id}", dispatchers.Dispatcher(key, current)),
+        ("/api/v1/event-dispatchers/{dispatcher_id}/explain", dispatchers.Explain(key, current)),
         ("/api/v1/jobs", jobs.Jobs(key_spelt, current)),
-        ("/api/v1/jobs/{job:text}/runs", jobs.JobRuns(key_spelt)),
-        ("/api/v1/dynamic-triggers/{slug:text}", jobs.DynamicTrigger(key_spelt, current)),
-        ("/api/v1/runs/{run_id:text}", runs.Run(run_reader, 1)),
-        ("/api/v2/runs/{run_id:text}", runs.Run(run_reader, 2)),
-        ("/api/v2/runs/{run_id:text}/statuses", runs.Statuses(run_reader)),
-        ("/api/v1/runs/{run_id:text}/cancel", runs.Cancel(key_spelt)),
+        ("/api/v1/jobs/{job}/runs", jobs.JobRuns(key_spelt)),
+        ("/api/v1/dynamic-triggers/{slug}", jobs.DynamicTrigger(key_spelt, current)),
+        ("/api/v1/runs/{run_id}", runs.Run(run_reader, 1)),
+        ("/api/v2/runs/{run_id}", runs.Run(run_reader, 2)),
+        ("/api/v2/runs/{run_id}/statuses", runs.Statuses(run_reader)),
+        ("/api/v1/runs/{run_id}/cancel", runs.Cancel(key_spelt)),
         ("/healthz", health.Alive()),
         ("/readyz", health.Ready()),
     ]

@@ -1,4 +1,4 @@
-"""What concerns every request: its id, whose pages may read the answer, what its limits leave, and how paths are read."""
+"""What concerns every request: its id, whose pages may read the answer, what limits leave, which paths lead nowhere."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ import uuid
 from typing import Any, Final
 
 import falcon
-from falcon.routing import BaseConverter
+
+from kongflow_events import errors
 
 # What a caller may name its request; anything else gets a name of ours.
 _GOOD_ID: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _CORS_SECONDS: Final = "300"
-
-
-class Text(BaseConverter):
-    """One segment of a path, decoded; what no id can be (one with NUL) leads nowhere."""
-
-    def convert(self, value: str) -> str | None:
-        """The segment, or None for a 404."""
-        return None if "\0" in value else value
 
 
 class RequestId:
@@ -77,3 +70,14 @@ class Limits:
         response.set_header("x-ratelimit-limit", str(left.limit))
         response.set_header("x-ratelimit-remaining", str(left.remaining))
         response.set_header("x-ratelimit-reset", str(left.reset))
+
+
+class Nowhere:
+    """A path with NUL in it leads nowhere: no id can have it, and PostgreSQL would refuse to look for one."""
+
+    def process_resource(
+        self, request: falcon.Request, _response: falcon.Response, _resource: Any, _params: dict[str, Any]
+    ) -> None:
+        """Raises NotFound, after the answer's CORS headers are set: a page must be able to read it."""
+        if "\0" in request.path:
+            raise errors.NotFound("Not Found")

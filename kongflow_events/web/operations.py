@@ -16,7 +16,7 @@ Route = tuple[str, Any]
 JSON: Final = "application/json"
 # In the order in which a reader asks; OPTIONS is Falcon's to answer.
 _METHODS: Final = ("POST", "GET", "HEAD", "PUT", "PATCH", "DELETE")
-_FIELD: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
+_FIELD: Final = re.compile(r"\{(\w+)\}")
 
 
 class Operation(NamedTuple):
@@ -64,7 +64,7 @@ def described(table: Sequence[Route]) -> list[Described]:
 
 
 def path_of(path: str) -> str:
-    """A path of Falcon's as OpenAPI writes it: `{event_id:text}` is `{eventId}`."""
+    """A path of Falcon's as OpenAPI writes it: `{event_id}` is `{eventId}`."""
     return _FIELD.sub(lambda field: f"{{{_camel(field[1])}}}", path)
 
 
