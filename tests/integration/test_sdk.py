@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import peewee
 import pytest
 
 from kongflow_events import models, settings, words
@@ -97,6 +99,25 @@ def environment(store: str) -> words.Environment:
     return factory.environment("alice")
 
 
+class Watched:
+    """The service, and the requests that reached it; `before` is called with the number of each."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.before: Callable[[int], object] = lambda _: None
+        self._app = create_app(settings.load(environ or {}))
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        self.requests.append(environ)
+        self.before(len(self.requests))
+        return self._app(environ, start_response)
+
+
+@pytest.fixture
+def service(environment: words.Environment) -> Watched:
+    return Watched()
+
+
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
     """The URL of a WSGI application that runs meanwhile."""
@@ -107,9 +128,9 @@ def serving(app: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def url(environment: words.Environment) -> Iterator[str]:
+def url(service: Watched) -> Iterator[str]:
     """A running service."""
-    with serving(create_app(settings.load({}))) as url:
+    with serving(service) as url:
         yield url
 
 
@@ -210,6 +231,152 @@ class TestEvents:
         assert sdk("createEphemeralEventDispatcher", wait) == made
 
 
+class TestWhatIsLegal:
+    """Null, the empty text and characters of the whole world, wherever the client may put them."""
+
+    TEXTS = ["", "ü", "日本", "\U0001f4a9", "a b", "\u2028"]
+
+    @pytest.mark.parametrize("word", TEXTS)
+    def test_every_text_of_an_event(self, sdk: Sdk, word: str) -> None:
+        event = {"id": word, "name": word, "source": word, "payload": {word: word}, "context": {word: [word]}}
+        sent = sdk("sendEvent", event, {"accountId": word})
+
+        assert (sent["id"], sent["name"], sent["payload"], sent["context"]) == (
+            word,
+            word,
+            {word: word},
+            {word: [word]},
+        )
+        with db.unit():
+            record = models.EventRecord.get()
+            assert (record.event_id, record.source) == (word, word)
+            assert [row.identifier for row in models.ExternalAccount.select()] == ([word] if word else [])
+        assert sdk("sendEvents", [event, event], {"accountId": word}) == [sent, sent]
+        assert sdk("getEvent", word)["name"] == word
+        assert is_date(sdk("cancelEvent", word)["cancelledAt"])
+        assert sdk("cancelRunsForEvent", word) == {"cancelledRunIds": [], "failedToCancelRunIds": []}
+
+    def test_null_where_a_value_may_be_left_out(self, sdk: Sdk) -> None:
+        event = {"name": "a", "payload": None, "context": None, "timestamp": None}
+        sent = sdk("sendEvent", event, {"deliverAt": None})
+
+        assert (sent["payload"], sent["context"], sent["timestamp"]) == ({}, {}, sent["deliverAt"])
+        assert [one["payload"] for one in sdk("sendEvents", [event, {**event, "payload": [None]}])] == [{}, [None]]
+
+    @pytest.mark.parametrize("word", TEXTS)
+    def test_every_text_of_a_wait(self, sdk: Sdk, word: str) -> None:
+        wait = {"url": "http://127.0.0.1:9/cb", "source": word, "filter": {word: [word]}, "accountId": word}
+        for number, name in enumerate((word, [word], [word, word], [])):
+            assert uuid.UUID(
+                sdk("createEphemeralEventDispatcher", {**wait, "url": f"{wait['url']}{number}", "name": name})["id"]
+            )
+
+        with db.unit():
+            assert {row.source for row in models.EventDispatcher.select()} == {word}
+            assert {row.name for row in models.EventDispatcherName.select()} == {word}
+
+    def test_a_filter_that_asks_nothing(self, sdk: Sdk) -> None:
+        wait = {"url": "http://127.0.0.1:9/cb", "name": "a", "filter": {}, "contextFilter": {"a": []}}
+
+        assert sdk("createEphemeralEventDispatcher", wait)["id"]
+
+    @pytest.mark.parametrize("slug", ["ü", "a b", "日本"])
+    def test_a_job_of_any_name(self, sdk: Sdk, environment: words.Environment, slug: str) -> None:
+        factory.job(environment, slug)
+
+        assert sdk("getRuns", slug)["runs"] == []
+
+
+STATUSES = [
+    *("PENDING", "QUEUED", "WAITING_ON_CONNECTIONS", "PREPROCESSING", "STARTED", "SUCCESS", "FAILURE", "TIMED_OUT"),
+    *("ABORTED", "CANCELED", "UNRESOLVED_AUTH", "INVALID_PAYLOAD", "EXECUTING", "WAITING_TO_CONTINUE"),
+    "WAITING_TO_EXECUTE",
+]
+
+
+class TestStatuses:
+    def test_the_client_knows_every_status_that_a_run_may_have(self, sdk: Sdk, run_id: str) -> None:
+        for status in STATUSES:
+            with db.unit():
+                models.JobRun.update(status=status).execute()
+            assert [run["status"] for run in sdk("getEvent", "1")["runs"]] == [status]
+
+    def test_a_run_can_have_no_other(self, run_id: str) -> None:
+        with db.unit():
+            with pytest.raises(peewee.IntegrityError):
+                models.JobRun.update(status="ODD").execute()
+            [constraint] = db.rows(
+                "SELECT pg_get_constraintdef(oid) AS said FROM pg_constraint WHERE conname = 'job_runs_status_check'"
+            )
+        assert sorted(re.findall("'([A-Z_]+)'", constraint["said"])) == sorted(STATUSES)
+
+
+class TestRequests:
+    """What the client sends with every call; the service needs none of it but the key."""
+
+    @pytest.fixture
+    def headers(self, sdk: Sdk, service: Watched) -> dict[str, dict[str, str]]:
+        """The headers of each call, by its path."""
+        sdk("sendEvent", {"id": "1", "name": "a"})
+        sdk("sendEvents", [])
+        sdk("getEvent", "1")
+        sdk("cancelEvent", "1")
+        sdk("cancelRunsForEvent", "1")
+        sdk("createEphemeralEventDispatcher", {"url": "http://127.0.0.1:9/", "name": "a"})
+        names = ("CONTENT_TYPE", "CONTENT_LENGTH")
+        return {
+            f"{one['REQUEST_METHOD']} {one['PATH_INFO']}": {
+                name.removeprefix("HTTP_"): value
+                for name, value in one.items()
+                if name.startswith("HTTP_") or (name in names and value)
+            }
+            for one in service.requests
+        }
+
+    def test_each_method_asks_its_route(self, headers: dict[str, dict[str, str]]) -> None:
+        assert list(headers) == [
+            "POST /api/v1/events",
+            "POST /api/v1/events/bulk",
+            "GET /api/v2/events/1",
+            "POST /api/v1/events/1/cancel",
+            "POST /api/v1/events/1/cancel-runs",
+            "POST /api/v1/event-dispatchers/ephemeral",
+        ]
+
+    def test_only_a_post_has_a_type_and_a_cancel_has_it_without_a_body(
+        self, headers: dict[str, dict[str, str]]
+    ) -> None:
+        types = {call: sent.get("CONTENT_TYPE") for call, sent in headers.items()}
+        # What wsgiref calls the type of a request that names none.
+        assert types.pop("GET /api/v2/events/1") in (None, "text/plain")
+        assert set(types.values()) == {"application/json"}
+        for verb in ("cancel", "cancel-runs"):
+            assert headers[f"POST /api/v1/events/1/{verb}"]["CONTENT_LENGTH"] == "0"
+
+    def test_no_call_names_a_version_or_a_key_for_repeats(self, headers: dict[str, dict[str, str]]) -> None:
+        for sent in headers.values():
+            assert sent["AUTHORIZATION"].startswith("Bearer tr_dev_")
+            assert not {name for name in sent if "VERSION" in name or "IDEMPOTENCY" in name}
+
+    def test_a_send_always_has_an_event_and_options(self, sdk: Sdk, service: Watched) -> None:
+        bodies: list[bytes] = []
+
+        def keep(_: int) -> None:
+            environ = service.requests[-1]
+            body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            bodies.append(body)
+            environ["wsgi.input"] = io.BytesIO(body)
+
+        service.before = keep
+        sdk("sendEvent", {"name": "a"})
+        sdk("sendEvents", [{"name": "a"}], {"accountId": "acme"})
+
+        assert [json.loads(body) for body in bodies] == [
+            {"event": {"name": "a"}, "options": {}},
+            {"events": [{"name": "a"}], "options": {"accountId": "acme"}},
+        ]
+
+
 class TestRuns:
     @pytest.mark.parametrize("status", ["PENDING", "EXECUTING", "WAITING_TO_CONTINUE", "SUCCESS", "UNRESOLVED_AUTH"])
     def test_get_run_knows_every_status(self, sdk: Sdk, run_id: str, status: str) -> None:
@@ -261,16 +428,10 @@ class TestRefusals:
             Sdk(driver, url, "tr_dev_wrong")("sendEvent", {"name": "a"})
 
     def test_a_rate_limit_is_said_so_without_retrying(self, environment: words.Environment, driver: Driver) -> None:
-        app = create_app(settings.load({"KONGFLOW_KEY_RATE": "0.01", "KONGFLOW_KEY_BURST": "1"}))
-        asked: list[str] = []
-
-        def counted(environ: dict[str, Any], start_response: Any) -> Any:
-            asked.append(environ["PATH_INFO"])
-            return app(environ, start_response)
-
+        service = Watched({"KONGFLOW_KEY_RATE": "0.01", "KONGFLOW_KEY_BURST": "1"})
         with db.unit():
             key = keys.create_key(environment).key
-        with serving(counted) as url:
+        with serving(service) as url:
             sdk = Sdk(driver, url, key)
             sdk("sendEvent", {"name": "a"})
             with pytest.raises(
@@ -278,7 +439,66 @@ class TestRefusals:
             ):
                 sdk("sendEvent", {"name": "a"})
 
-        assert asked == ["/api/v1/events"] * 2
+        assert [one["PATH_INFO"] for one in service.requests] == ["/api/v1/events"] * 2
+
+    @pytest.mark.parametrize(("key", "said"), [("", "Missing API key"), ("nonsense", "Invalid API key")])
+    def test_a_key_of_another_form_never_leaves_the_client(
+        self, url: str, service: Watched, driver: Driver, key: str, said: str
+    ) -> None:
+        with pytest.raises(SdkError, match=said):
+            Sdk(driver, url, key)("sendEvent", {"name": "a"})
+
+        assert service.requests == []
+
+
+@pytest.mark.slow
+class TestAway:
+    """The client's own retries against the service itself, while its database is away."""
+
+    AWAY = "postgresql://nobody@127.0.0.1:1/none"
+
+    def test_seven_requests_then_its_error_and_nothing_stored(
+        self, sdk: Sdk, url: str, service: Watched, store: str
+    ) -> None:
+        db.connect(self.AWAY)
+        with pytest.raises(SdkError, match=f"^Failed to fetch {url}/api/v1/events, got status code 503$"):
+            sdk("sendEvent", {"id": "1", "name": "a"})
+
+        assert [one["PATH_INFO"] for one in service.requests] == ["/api/v1/events"] * 7
+        db.connect(store)
+        with db.unit():
+            assert models.EventRecord.select().count() == 0
+
+    @pytest.mark.parametrize(
+        ("method", "args"),
+        [
+            ("sendEvents", [[{"name": "a"}]]),
+            ("getEvent", ["1"]),
+            ("cancelEvent", ["1"]),
+            ("cancelRunsForEvent", ["1"]),
+            ("createEphemeralEventDispatcher", [{"url": "http://127.0.0.1:9/", "name": "a"}]),
+        ],
+    )
+    def test_so_does_every_other_method(self, sdk: Sdk, service: Watched, method: str, args: list[Any]) -> None:
+        db.connect(self.AWAY)
+        with pytest.raises(SdkError, match="got status code 503$"):
+            sdk(method, *args)
+
+        assert len(service.requests) == 7
+
+    def test_a_database_that_is_back_in_time_stores_one_event(self, sdk: Sdk, service: Watched, store: str) -> None:
+        def come_back(number: int) -> None:
+            if number == 4:
+                db.connect(store)
+
+        db.connect(self.AWAY)
+        service.before = come_back
+        # Without an id: a retry of what was stored would be a second event.
+        sent = sdk("sendEvent", {"name": "a", "payload": {"n": 1}})
+
+        assert (len(service.requests), sent["payload"]) == (4, {"n": 1})
+        with db.unit():
+            assert [row.event_id for row in models.EventRecord.select()] == [sent["id"]]
 
 
 @pytest.mark.slow
