@@ -501,6 +501,95 @@ class TestAway:
             assert [row.event_id for row in models.EventRecord.select()] == [sent["id"]]
 
 
+class TestReactions:
+    """What the client makes of an answer: why ours look as they do."""
+
+    EVENT = {"id": "1", "name": "a", "payload": None, "timestamp": "2001-09-09T01:46:40.000Z"}
+    SHOWN = {"id": "1", "name": "a", "createdAt": "2001-09-09", "updatedAt": "2001-09-09", "runs": []}
+
+    @pytest.fixture
+    def told(self, driver: Driver) -> Iterator[Callable[..., Sdk]]:
+        """The client of a server that gives one answer, whatever it is asked."""
+        said: dict[str, Any] = {}
+
+        def app(_: dict[str, Any], start_response: Any) -> list[bytes]:
+            start_response(f"{said['status']} x", [("Content-Type", "application/json")])
+            return [] if said["status"] == 204 else [said["body"]]
+
+        with make_server("127.0.0.1", 0, app, server_class=Threaded, handler_class=Quiet) as server:
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+
+            def tell(status: int, body: Any) -> Sdk:
+                said.update(status=status, body=body if isinstance(body, bytes) else json.dumps(body).encode())
+                return Sdk(driver, f"http://127.0.0.1:{server.server_port}", "tr_dev_x")
+
+            yield tell
+            server.shutdown()
+
+    @pytest.mark.parametrize("status", [201, 202, 204])
+    def test_no_success_but_200_is_one(self, told: Callable[..., Sdk], status: int) -> None:
+        with pytest.raises(SdkError, match=rf"^Failed to fetch .*/api/v1/events, got status code {status}$"):
+            told(status, self.EVENT)("sendEvent", {"name": "a"})
+
+    @pytest.mark.parametrize("status", [400, 401, 404, 422, 429])
+    def test_a_refusal_is_said_in_the_words_of_its_error(self, told: Callable[..., Sdk], status: int) -> None:
+        with pytest.raises(SdkError, match="^said$"):
+            told(status, {"error": "said", "message": "unheard"})("sendEvent", {"name": "a"})
+
+    def test_a_message_alone_is_not_heard(self, told: Callable[..., Sdk]) -> None:
+        with pytest.raises(SdkError, match="^$"):
+            told(422, {"message": "unheard"})("sendEvent", {"name": "a"})
+
+    def test_a_refusal_that_is_no_json_hides_its_cause(self, told: Callable[..., Sdk]) -> None:
+        with pytest.raises(SdkError, match="JSON"):
+            told(401, b"<h1>401</h1>")("sendEvent", {"name": "a"})
+
+    @pytest.mark.parametrize("key", ["id", "name", "payload", "timestamp"])
+    def test_a_key_that_is_missing_is_an_error(self, told: Callable[..., Sdk], key: str) -> None:
+        with pytest.raises(SdkError, match=key):
+            told(200, {name: value for name, value in self.EVENT.items() if name != key})("sendEvent", {"name": "a"})
+
+    def test_a_payload_of_null_will_do_and_what_may_be_missing_may(self, told: Callable[..., Sdk]) -> None:
+        assert told(200, self.EVENT)("sendEvent", {"name": "a"}) == {
+            **self.EVENT,
+            "timestamp": date(self.EVENT["timestamp"]),
+        }
+
+    def test_a_key_too_many_is_dropped(self, told: Callable[..., Sdk]) -> None:
+        assert "odd" not in told(200, {**self.EVENT, "odd": 1})("sendEvent", {"name": "a"})
+
+    def test_a_status_of_a_run_that_it_does_not_know_is_an_error(self, told: Callable[..., Sdk]) -> None:
+        run = {"id": "1", "status": "ODD", "startedAt": None, "completedAt": None}
+        with pytest.raises(SdkError, match="status"):
+            told(200, {**self.SHOWN, "runs": [run]})("getEvent", "1")
+
+    @pytest.mark.parametrize("key", ["id", "name", "createdAt", "updatedAt", "runs"])
+    def test_an_event_without_one_of_its_keys_is_an_error(self, told: Callable[..., Sdk], key: str) -> None:
+        with pytest.raises(SdkError, match=key):
+            told(200, {name: value for name, value in self.SHOWN.items() if name != key})("getEvent", "1")
+
+    @pytest.mark.parametrize(
+        ("text", "read"),
+        [
+            ("2001-09-09T01:46:40.123456789Z", "2001-09-09T01:46:40.123Z"),
+            ("2001-09-09T03:46:40+02:00", "2001-09-09T01:46:40.000Z"),
+            ("2001-09-09 01:46:40+00", "2001-09-09T01:46:40.000Z"),
+            (None, "1970-01-01T00:00:00.000Z"),
+        ],
+    )
+    def test_it_reads_dates_in_more_forms_than_ours(
+        self, told: Callable[..., Sdk], text: str | None, read: str
+    ) -> None:
+        assert told(200, {**self.EVENT, "timestamp": text})("sendEvent", {"name": "a"})["timestamp"] == date(read)
+
+    BOTH = ("cancelledRunIds", "failedToCancelRunIds")
+
+    @pytest.mark.parametrize("key", BOTH)
+    def test_a_cancel_of_runs_needs_both_lists(self, told: Callable[..., Sdk], key: str) -> None:
+        with pytest.raises(SdkError, match=key):
+            told(200, {name: [] for name in self.BOTH if name != key})("cancelRunsForEvent", "1")
+
+
 @pytest.mark.slow
 class TestRetries:
     """What the client does by itself when a server in our place answers so."""
