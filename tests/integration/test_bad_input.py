@@ -10,13 +10,14 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from falcon import testing
 
-from kongflow_events import models, operators, settings
+from kongflow_events import errors, filters, models, settings
 from kongflow_events.services import deliver, ingest, invoke, keys
 from kongflow_events.store import db
 from kongflow_events.web.app import create_app
@@ -251,7 +252,15 @@ def rows(name: str) -> list[tuple[str, str, list[tuple[str, str, str]]]]:
 def _issue(written: str) -> tuple[str, str, str]:
     code, path, message = written.split(" ~ ")
     path = "" if path == "-" else path.replace("<NUL>", "\0")
-    return code, path, message.replace("<operators>", ", ".join(operators.OPERATORS))
+    return code, path, message.replace("<operators>", _operators())
+
+
+@cache
+def _operators() -> str:
+    """The names of all operators, as the filter language lists them to whoever uses another."""
+    with pytest.raises(errors.Invalid) as caught:
+        filters.parse({"a": [{"odd": 1}]})
+    return caught.value.issues[0].message.partition("known are ")[2]
 
 
 def _long(written: str) -> str:
