@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from msgspec import inspect
 
-from kongflow_events.schemas import requests
+from kongflow_events.schemas import requests, typed
 
 Values = SearchStrategy[Any]
 Path = tuple[str | int, ...]
@@ -66,11 +66,22 @@ OPERATORS: dict[str, Values] = {
     **dict.fromkeys(("$gt", "$lt", "$gte", "$lte"), NUMBER),
     **dict.fromkeys(("$includes", "$not", "$anythingBut"), TEXT | NUMBER | st.booleans()),
     "$between": st.lists(NUMBER, min_size=2, max_size=2),
+    **dict.fromkeys(("$contains", "$wildcard"), st.text(string.ascii_letters + "*. ", max_size=9)),
+    "$regex": st.text(string.ascii_letters + ".^$", max_size=9),
+    **dict.fromkeys(("$in", "$nin"), st.lists(TEXT | NUMBER | st.booleans() | st.none(), max_size=3)),
+    **dict.fromkeys(("$before", "$after"), st.dates().map(str)),
+    "$cidr": st.sampled_from(["10.0.0.0/8", "2001:db8::/32", "127.0.0.1"]),
+    "$size": st.integers(0, 9) | st.fixed_dictionaries({"$gte": NUMBER}),
 }
 OPERATOR = st.sampled_from(sorted(OPERATORS)).flatmap(lambda name: st.fixed_dictionaries({name: OPERATORS[name]}))
 MATCHER = st.one_of(*(st.lists(items, max_size=3) for items in (TEXT, st.integers(), st.booleans(), OPERATOR)))
 FILTER = st.recursive(
-    st.dictionaries(TEXT, MATCHER, max_size=3), lambda below: st.dictionaries(TEXT, below, max_size=2), max_leaves=4
+    st.dictionaries(TEXT, MATCHER, max_size=3),
+    lambda below: (
+        st.dictionaries(TEXT, below, max_size=2)
+        | st.dictionaries(st.sampled_from(["$or", "$and", "$nor"]), st.lists(below, max_size=2), max_size=1)
+    ),
+    max_leaves=4,
 )
 YEARS = {"min_value": -62_000_000_000_000, "max_value": 253_000_000_000_000}
 ZONE = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -113,7 +124,10 @@ def _valid(targets: Values) -> Callable[[inspect.Type], Values]:
         inspect.BoolType: lambda _: st.booleans(),
         inspect.NoneType: lambda _: st.none(),
         inspect.RawType: lambda _: JSON,
-        inspect.CustomType: lambda _: DATE,
+        inspect.CustomType: lambda shape: (
+            st.integers(shape.cls.least, shape.cls.most) if issubclass(shape.cls, typed.Whole) else DATE
+        ),
+        inspect.Metadata: lambda shape: values(shape.type),
         inspect.LiteralType: lambda shape: st.sampled_from(shape.values),
         inspect.ListType: lambda shape: st.lists(values(shape.item_type), min_size=shape.min_length or 0, max_size=4),
         inspect.UnionType: lambda shape: st.one_of(*map(values, shape.types)),

@@ -48,8 +48,8 @@ def check(method: str, path: str, answer: Any) -> None:
 def _find(method: str, path: str) -> tuple[str, Any] | None:
     """The path of the document that leads there, and its methods: of two the one with fewer parameters."""
     fits = [one for one in document()["paths"].items() if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", one[0]), path)]
-    fits = [one for one in sorted(fits, key=lambda one: one[0].count("{")) if method.lower() in one[1]]
-    return fits[0] if fits else None
+    best = min(fits, key=lambda one: one[0].count("{"), default=None)
+    return best if best and method.lower() in best[1] else None
 
 
 @cache

@@ -458,6 +458,7 @@ KEYED = {
     ("GET", f"{RULES}/{RULE}"): LOWER,
     ("PATCH", f"{RULES}/{RULE}"): LOWER,
     ("DELETE", f"{RULES}/{RULE}"): LOWER,
+    ("POST", f"{RULES}/{RULE}/explain"): LOWER,
     ("POST", f"{RULES}/ephemeral"): UPPER,
     ("POST", "/api/v1/jobs"): UPPER,
     ("PUT", "/api/v1/dynamic-triggers/x"): UPPER,
@@ -567,9 +568,10 @@ class TestPaths:
             for one in (*self.IDS, *self.UUIDS, *self.LONG_IDS):
                 assert seen(alice(method, path.format(one))) == expected, (method, path, one)
 
-    def test_so_it_is_for_a_change_of_a_rule(self, alice: Api) -> None:
+    def test_so_it_is_for_a_change_of_a_rule_and_for_its_explanation(self, alice: Api) -> None:
         for one in (*self.IDS, *self.UUIDS, *self.LONG_IDS):
             assert seen(alice("PATCH", f"{RULES}/{one}", {"enabled": False})) == self.DISPATCHER, one
+            assert seen(alice.post(f"{RULES}/{one}/explain", {"eventId": "x"})) == self.DISPATCHER, one
 
     def test_one_with_nul_is_a_404_on_every_route(self, alice: Api) -> None:
         for method, path in (*self.UNKNOWN, ("PATCH", RULES + "/{}"), ("PUT", "/api/v1/dynamic-triggers/{}")):
@@ -609,6 +611,7 @@ class TestMethods:
         "/api/v1/events/x/cancel": "POST, OPTIONS",
         "/api/v1/events/x/cancel-runs": "POST, OPTIONS",
         RULES: "GET, HEAD, POST, OPTIONS",
+        f"{RULES}/x/explain": "POST, OPTIONS",
         f"{RULES}/ephemeral": "POST, OPTIONS",
         f"{RULES}/x": "DELETE, GET, HEAD, PATCH, OPTIONS",
         "/api/v1/jobs": "POST, OPTIONS",
@@ -812,7 +815,7 @@ def test_every_route_that_takes_a_key_is_in_the_tables(client: testing.TestClien
 
     asked = {(method, same_form(path)) for method, path in KEYED}
     has = {(method, same_form(path)) for path, method in _routes(client.app)}
-    ours = {path for _, path in has} - {"/healthz", "/readyz"}
+    ours = {path for _, path in has} - {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/style.css"}
 
     assert {(method, path) for method, path in has if path in ours} == asked
 

@@ -17,9 +17,7 @@ HEAD, RULE = ["trigger.dev v2", "here", "shown by"], ["---"] * 3
 WORDS = {r"same(: .+)?": True, r"differs: .+": True, r"not here: .+": False}
 NOTHING = "–"
 # Files of tests that the page speaks of before they have come; each leaves this list when it does.
-AWAITED = frozenset(
-    {"tests/integration/test_limits.py", "tests/integration/test_cloudevents.py", "tests/unit/test_patterns.py"}
-)
+AWAITED = frozenset({"tests/integration/test_cloudevents.py"})
 
 
 def mistakes(page: str) -> Iterator[str]:
