@@ -34,6 +34,14 @@ def parse(value: Any) -> datetime:
     raise ValueError("Invalid date")
 
 
+def parse_moment(text: str) -> datetime:
+    """A date and its time, in RFC 3339 with an offset; ValueError for anything else, a date alone included."""
+    found = _DATE.fullmatch(text)
+    if found is None or found[2] is None:
+        raise ValueError("Invalid date")
+    return _from_parts(*found.groups())
+
+
 def iso(at: datetime) -> str:
     """UTC, milliseconds (cut, not rounded), `Z`: `2024-01-01T00:00:00.000Z`, as JavaScript writes it."""
     at = at.astimezone(UTC)

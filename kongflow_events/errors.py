@@ -71,6 +71,12 @@ class TooLarge(Refused):
     status = 413
 
 
+class Unsupported(Refused):
+    """The body is in a format that is not spoken here; the message names those that are."""
+
+    status = 415
+
+
 class Invalid(Refused):
     """The input breaks its schema; `issues` lists every breach, and the message joins them as upstream did."""
 

@@ -23,6 +23,7 @@ from kongflow_events.schemas.answers import (
     Reason,
     Run,
     RunStatuses,
+    SentAnswer,
 )
 from kongflow_events.schemas.queries import DispatchersQuery, EventsQuery, JobRunsQuery, reader
 from kongflow_events.schemas.refusals import Breach, RateLimited, Refusal, Unforeseen, refusal, too_many
@@ -99,6 +100,7 @@ __all__ = [
     "SendBody",
     "SendEvent",
     "SendOptions",
+    "SentAnswer",
     "Unforeseen",
     "dispatcher",
     "dispatcher_page",

@@ -73,6 +73,10 @@ class EventLog(Answer, frozen=True):
     cancelled_at: Annotated[Date | None, Meta(description="When it was cancelled; null if it was not.")]
 
 
+# Of one event, or of a batch of CloudEvents.
+SentAnswer = EventLog | list[EventLog]
+
+
 class EventRun(Answer, frozen=True):
     """A run, as an event names it."""
 

@@ -85,6 +85,7 @@ BODIES: Final[dict[Any, Any]] = {
 
 ANSWERS: Final[dict[Any, Any]] = {
     answers.EventLog: _EVENT,
+    answers.SentAnswer: _EVENT,
     list[answers.EventLog]: [_EVENT, {**_EVENT, "id": "order-2", "payload": {"amount": 7, "currency": "USD"}}],
     answers.EventPage: {"data": [_EVENT], "nextCursor": _CURSOR},
     answers.Event: {

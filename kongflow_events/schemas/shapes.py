@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from kongflow_events.dates import Instant
-from kongflow_events.schemas import language
+from kongflow_events.schemas import formats, language
 from kongflow_events.schemas.queries import Cursor
 from kongflow_events.schemas.references import REF, ref
 from kongflow_events.schemas.typed import Whole
@@ -34,7 +34,7 @@ _CURSOR: Final[Schema] = {
     "pattern": "^[A-Za-z0-9_-]{22}$",
 }
 _NOTHING: Final[tuple[tuple[str, Any], ...]] = (("default", None), ("required", []))
-_BY_HAND: Final = {"Instant": _INSTANT, "Cursor": _CURSOR, **language.COMPONENTS}
+_BY_HAND: Final = {"Instant": _INSTANT, "Cursor": _CURSOR, **language.COMPONENTS, **formats.COMPONENTS}
 _REFERENCES: Final = {Instant: ref("Instant"), Cursor: ref("Cursor")}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
@@ -43,7 +43,7 @@ def decoder(kind: type[Type]) -> Callable[[bytes], Type]:
         try:
             return typed.decode(body)
         except msgspec.ValidationError as error:
-            raise errors.Invalid(*(_issues(value, shape, "") or [_unforeseen(error)])) from None
+            raise errors.Invalid(*(first(breaches(value, shape, "")) or [_unforeseen(error)])) from None
 
     return read
 
@@ -52,15 +52,15 @@ def _unforeseen(error: msgspec.ValidationError) -> errors.Issue:
     return errors.Issue("custom", "", str(error))
 
 
-def _issues(value: Any, shape: inspect.Type, path: str) -> list[errors.Issue]:
+def first(issues: Iterable[errors.Issue]) -> list[errors.Issue]:
     """The first issues; a body that is nothing but mistakes must not make an answer larger than itself."""
-    found = list(islice(_walk(value, shape, path), _MOST_ISSUES + 1))
+    found = list(islice(issues, _MOST_ISSUES + 1))
     if len(found) > _MOST_ISSUES:
         found[_MOST_ISSUES:] = [errors.Issue("custom", "", f"and more: only the first {_MOST_ISSUES} are listed")]
     return found
 
 
-def _walk(value: Any, shape: inspect.Type, path: str) -> Iterator[errors.Issue]:
+def breaches(value: Any, shape: inspect.Type, path: str) -> Iterator[errors.Issue]:
     """Every breach of `shape` in `value`, in the order of its fields, in zod's codes and words."""
     return _WALKERS[type(shape)](value, shape, path)
 
@@ -72,7 +72,7 @@ def _walk_struct(value: Any, shape: inspect.StructType, path: str) -> Iterator[e
     for field in shape.fields:
         at = paths.join(path, field.encode_name)
         if field.encode_name in value:
-            yield from _walk(value[field.encode_name], field.type, at)
+            yield from breaches(value[field.encode_name], field.type, at)
         elif field.required:
             yield errors.Issue("invalid_type", at, "Required")
 
@@ -82,8 +82,8 @@ def _walk_union(value: Any, shape: inspect.UnionType, path: str) -> Iterator[err
     if value is None and len(choices) < len(shape.types):
         return
     if len(choices) == 1:
-        yield from _walk(value, choices[0], path)
-    elif all(any(True for _ in _walk(value, choice, path)) for choice in choices):
+        yield from breaches(value, choices[0], path)
+    elif all(any(True for _ in breaches(value, choice, path)) for choice in choices):
         yield errors.Issue("invalid_union", path, "Invalid input")
 
 
@@ -116,11 +116,15 @@ def _walk_list(value: Any, shape: inspect.ListType, path: str) -> Iterator[error
     if shape.min_length is not None and len(value) < shape.min_length:
         yield errors.Issue("too_small", path, f"Array must contain at least {shape.min_length} element(s)")
     for index, item in enumerate(value):
-        yield from _walk(item, shape.item_type, f"{path}[{index}]")
+        yield from breaches(item, shape.item_type, f"{path}[{index}]")
 
 
 def _walk_literal(value: Any, shape: inspect.LiteralType, path: str) -> Iterator[errors.Issue]:
-    if value not in shape.values:
+    if value in shape.values:
+        return
+    if len(shape.values) == 1:
+        yield errors.Issue("invalid_literal", path, f'Invalid literal value, expected "{shape.values[0]}"')
+    else:
         yield errors.Issue("invalid_union", path, "Invalid input")
 
 
@@ -135,7 +139,7 @@ def _walk_object(value: Any, _: inspect.DictType, path: str) -> Iterator[errors.
 
 
 def _walk_described(value: Any, shape: inspect.Metadata, path: str) -> Iterator[errors.Issue]:
-    return _walk(value, shape.type, path)
+    return breaches(value, shape.type, path)
 
 
 def _accept(_value: Any, _shape: inspect.Type, _path: str) -> Iterator[errors.Issue]:

@@ -42,6 +42,24 @@ def ingest_send_events(
     return db.retrying_deadlocks(lambda: _store_all(environment, sent, when))
 
 
+def ingest_cloud_events(environment: words.Environment, batch: Sequence[schemas.SendEvent]) -> list[models.EventRecord]:
+    """As `ingest_send_events`, for events that their source and their id name together, as CloudEvents' do.
+
+    Here the id alone names an event. So this raises Conflict, and stores nothing, when an id of the batch is stored with
+    another source, or stands in the batch with two.
+    """
+    _admit(environment, len(batch))
+    sent = [_sent(event) for event in batch]
+
+    def store() -> list[models.EventRecord]:
+        with db.atomic():
+            records = _store_all(environment, sent, _when(None))
+            _check_sources(sent, records)
+            return records
+
+    return db.retrying_deadlocks(store)
+
+
 def _store_all(
     environment: words.Environment, sent: Sequence[events.Sent], when: events.When
 ) -> list[models.EventRecord]:
@@ -80,6 +98,12 @@ def _rounds(sent: Sequence[events.Sent]) -> Iterator[list[events.Sent]]:
                 first[event.event_id] = event
         yield list(first.values())
         left = later
+
+
+def _check_sources(sent: Sequence[events.Sent], records: Sequence[models.EventRecord]) -> None:
+    for event, record in zip(sent, records, strict=True):
+        if event.source != record.source:
+            raise errors.Conflict(f'The event "{event.event_id}" is known from another source')
 
 
 def _admit(environment: words.Environment, number: int) -> None:

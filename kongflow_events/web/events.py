@@ -7,8 +7,10 @@ from typing import Final
 import falcon
 
 from kongflow_events import schemas, settings
+from kongflow_events.schemas import formats
 from kongflow_events.services import cancel, events, ingest
 from kongflow_events.store import db
+from kongflow_events.web import cloudevents
 from kongflow_events.web.operations import operation
 from kongflow_events.web.requests import Door, answer, body_of, query_of
 
@@ -20,27 +22,41 @@ class Events:
 
     def __init__(self, door: Door, current: settings.Settings) -> None:
         self._door = door
-        self._most = current.max_body
+        self._current = current
 
-    @operation("sendEvent", body=schemas.SendBody, answer=schemas.EventLog, refusals=(403,))
+    @operation(
+        "sendEvent",
+        body=schemas.SendBody,
+        answer=schemas.SentAnswer,
+        refusals=(403, 409, 415),
+        accepts={**formats.EVENT, **formats.BATCH},
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Send an event.
 
+        An event of ours, or CloudEvents: structured, batched, or in `ce-` headers with the body as their data.
         It is stored before the answer, and delivered to every dispatcher that matches: at once, or when its options say.
         Sending an id again gives the first event back; one that waits is changed until five seconds before its delivery.
         """
         environment = self._door.enter(request)
-        event, options = schemas.parse_send(body_of(request, self._most))
+        sent = cloudevents.sent(request, self._current)
+        if sent is not None:
+            cloudevents.store(environment, sent, response)
+            return
+        event, options = schemas.parse_send(body_of(request, self._current.max_body))
         with db.unit():
             answer(response, schemas.event_log(ingest.ingest_send_event(environment, event, options)))
 
-    @operation("listEvents", query=schemas.EventsQuery, answer=schemas.EventPage)
+    @operation("listEvents", query=schemas.EventsQuery, answer=schemas.EventPage, offers=formats.BATCH)
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """List events, newest first."""
+        """List events, newest first.
+
+        Whoever prefers `application/cloudevents-batch+json` gets CloudEvents, and the next page in a `Link`.
+        """
         environment = self._door.enter(request)
         query = _list_query(query_of(request))
         with db.unit():
-            answer(response, schemas.event_page(events.list_event_records(environment, **query.wanted())))
+            cloudevents.answer_page(request, response, events.list_event_records(environment, **query.wanted()))
 
     on_head = on_get
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kongflow_events import schemas
 from kongflow_events.schemas import examples
+from kongflow_events.schemas.formats import Format
 from kongflow_events.schemas.shapes import Schema, schemas_of
 from kongflow_events.web.operations import JSON, Described, Route, described, fields_of, path_of
 from kongflow_events.web.shared import ABOUT, FAILURES, HEADERS, KEYS, PATHS, TOPICS, Failure
@@ -17,6 +18,7 @@ _REQUEST_ID: Final = "X-Request-Id"
 # Where an answer holds what a path asks for: whoever made something can go on with it.
 _LEADS: Final[dict[Any, dict[str, str]]] = {
     schemas.EventLog: {"eventId": "id"},
+    schemas.SentAnswer: {"eventId": "id"},
     schemas.Dispatcher: {"dispatcherId": "id"},
     schemas.DispatcherId: {"dispatcherId": "id"},
     schemas.Job: {"job": "id"},
@@ -86,7 +88,7 @@ def _operation(
         **({"description": one.text} if one.text else {}),
         "security": _security(one),
         **({"parameters": parameters} if parameters else {}),
-        **({"requestBody": _body(shapes[body], examples.BODIES[body])} if body else {}),
+        **({"requestBody": _body(shapes[body], examples.BODIES[body], one.operation.accepts)} if body else {}),
         "responses": _responses(one, found, shapes),
     }
 
@@ -132,8 +134,12 @@ def _query_parameter(name: str, schema: Schema) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": text, "schema": schema}
 
 
-def _body(schema: Schema, example: Any) -> dict[str, Any]:
-    return {"required": True, "content": {JSON: {"schema": schema, "example": example}}}
+def _body(schema: Schema, example: Any, others: Mapping[str, Format]) -> dict[str, Any]:
+    return {"required": True, "content": _content({JSON: Format(schema, example), **others})}
+
+
+def _content(formats: Mapping[str, Format]) -> dict[str, Any]:
+    return {media: {"schema": one.schema, "example": one.example} for media, one in formats.items()}
 
 
 def _responses(one: Described, found: Sequence[Described], shapes: Mapping[Any, Schema]) -> dict[str, Any]:
@@ -165,7 +171,8 @@ def _answer(status: int, one: Described, schema: Schema) -> dict[str, Any]:
     made = {"description": HTTPStatus(status).phrase, "headers": _headers(*tagged)}
     if one.method == "HEAD":
         return made
-    return {**made, "content": {media: {"schema": schema, "example": examples.ANSWERS[kind]}}}
+    others = one.operation.offers if status == HTTPStatus.OK else {}
+    return {**made, "content": _content({media: Format(schema, examples.ANSWERS[kind]), **others})}
 
 
 def _shared(failure: Failure) -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
+from kongflow_events.schemas.formats import Format
 from kongflow_events.web.requests import Door
 
 Responder = TypeVar("Responder", bound=Callable[..., None])
@@ -23,7 +24,8 @@ class Operation(NamedTuple):
     """What cannot be seen from outside. `name` is what a client would call it; types are those that validate.
 
     `breach` is the status that says that a body breaks its schema, `refusals` are statuses beside those that every
-    route of its kind has, `others` are answers with other statuses than 200.
+    route of its kind has, `others` are answers with other statuses than 200. `accepts` and `offers` are other media types
+    of the body and of the answer.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Operation(NamedTuple):
     refusals: tuple[int, ...] = ()
     others: Mapping[int, Any] = {}
     media: str = JSON
+    accepts: Mapping[str, Format] = {}
+    offers: Mapping[str, Format] = {}
 
 
 class Described(NamedTuple):

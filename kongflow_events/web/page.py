@@ -169,8 +169,12 @@ def _parameter(document: Mapping[str, Any], parameter: Mapping[str, Any]) -> Fie
 
 
 def _fields(document: Mapping[str, Any], holder: Mapping[str, Any]) -> list[Field]:
-    [media] = holder["content"].values()
-    return list(fields(document, media["schema"], APART))
+    return list(fields(document, _first(holder)["schema"], APART))
+
+
+def _first(holder: Mapping[str, Any]) -> Any:
+    """The media type that a body or an answer is about; others are forms of the same."""
+    return next(iter(holder["content"].values()))
 
 
 def _answer(document: Mapping[str, Any], status: str, answer: Mapping[str, Any]) -> Answer:
@@ -181,10 +185,10 @@ def _answer(document: Mapping[str, Any], status: str, answer: Mapping[str, Any])
 
 
 def _example(answer: Mapping[str, Any]) -> Markup | None:
-    for media in answer.get("content", {}).values():
-        example = media["example"]
-        return escape(example) if isinstance(example, str) else highlighted(_pretty(example))
-    return None
+    if "content" not in answer:
+        return None
+    example = _first(answer)["example"]
+    return escape(example) if isinstance(example, str) else highlighted(_pretty(example))
 
 
 def _curl(method: str, path: str, operation: Mapping[str, Any]) -> str:
@@ -195,8 +199,7 @@ def _curl(method: str, path: str, operation: Mapping[str, Any]) -> str:
     if operation["security"]:
         lines.append('-H "Authorization: Bearer $KONGFLOW_KEY"')
     if "requestBody" in operation:
-        [media] = operation["requestBody"]["content"].values()
-        lines.append("-d '" + _pretty(media["example"]).replace("'", "'\\''") + "'")
+        lines.append("-d '" + _pretty(_first(operation["requestBody"])["example"]).replace("'", "'\\''") + "'")
     return " \\\n  ".join(lines)
 
 

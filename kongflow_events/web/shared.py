@@ -111,6 +111,11 @@ FAILURES: Final = {
     413: _refused(
         "TooLarge", "The body is over a limit, which the answer names.", "The body is larger than 1048576 bytes"
     ),
+    415: _refused(
+        "Unsupported",
+        "CloudEvents come in a format that is not spoken here.",
+        "CloudEvents are read as application/cloudevents+json or application/cloudevents-batch+json",
+    ),
     422: Failure("Invalid", "Something is not of its shape.", Breach, examples.ANSWERS[Breach]),
     429: Failure(
         "RateLimited",

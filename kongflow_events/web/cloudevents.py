@@ -1,0 +1,65 @@
+"""CloudEvents over HTTP: which requests speak of them, and the list of events as a batch of them."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import falcon
+
+from kongflow_events import errors, models, schemas, settings, words
+from kongflow_events.schemas import cloudevents
+from kongflow_events.services import ingest
+from kongflow_events.store import db
+from kongflow_events.web.requests import answer, body_of
+
+# HTTP binding §3: what begins so is a CloudEvent in one format or another.
+_FAMILY: Final = "application/cloudevents"
+
+
+class Sent(NamedTuple):
+    """The CloudEvents of a request, and whether they came as a batch."""
+
+    events: list[schemas.SendEvent]
+    many: bool
+
+
+def sent(request: falcon.Request, current: settings.Settings) -> Sent | None:
+    """What the request holds; None when neither its content type nor a header speaks of CloudEvents.
+
+    Raises Refused (400), Invalid (422), TooLarge, or Unsupported for a format that is not JSON.
+    """
+    media_type = (request.content_type or "").partition(";")[0].strip().lower()
+    if media_type == cloudevents.BATCHED:
+        body = body_of(request, current.max_bulk_body)
+        return Sent(cloudevents.parse_batch(body, current.max_bulk_events), many=True)
+    if media_type == cloudevents.STRUCTURED:
+        return Sent([cloudevents.parse_structured(body_of(request, current.max_body))], many=False)
+    if media_type.startswith(_FAMILY):
+        raise errors.Unsupported(f"CloudEvents are read as {cloudevents.STRUCTURED} or {cloudevents.BATCHED}")
+    headers = {name: value for name, value in request.headers_lower.items() if name.startswith(cloudevents.HEADER)}
+    if not headers:
+        return None
+    body = body_of(request, current.max_body)
+    return Sent([cloudevents.parse_binary(headers, request.content_type or None, body)], many=False)
+
+
+def store(environment: words.Environment, sent: Sent, response: falcon.Response) -> None:
+    """Store them all, or none, and answer with the event or the array of events; raises Conflict, Forbidden."""
+    with db.unit():
+        logs = [schemas.event_log(record) for record in ingest.ingest_cloud_events(environment, sent.events)]
+        answer(response, logs if sent.many else logs[0])
+
+
+def answer_page(request: falcon.Request, response: falcon.Response, found: words.Page[models.EventRecord]) -> None:
+    """A page of events in the form that the request prefers: our own, or a batch with the next page in a `Link`."""
+    response.append_header("Vary", "Accept")
+    page = schemas.event_page(found)
+    if request.client_prefers((falcon.MEDIA_JSON, cloudevents.BATCHED)) != cloudevents.BATCHED:
+        answer(response, page)
+        return
+    answer(response, cloudevents.cloud_events(found.items))
+    response.content_type = f"{cloudevents.BATCHED}; charset=utf-8"
+    if page.next_cursor:
+        parameters = {**request.params, "cursor": page.next_cursor}
+        query = falcon.to_query_str(parameters, comma_delimited_lists=False)
+        response.set_header("Link", f'<{request.root_path}{request.path}{query}>; rel="next"')
