@@ -239,7 +239,7 @@ CREATE TABLE invocation_attempts (
 
 -- Work on many rows that an operator asked for: redrives of dead letters, replays of past events. The row carries it from
 -- batch to batch (its cursor is committed with each), so that it survives restarts; any scheduler may take the next step.
-CREATE TABLE operations (
+CREATE TABLE bulk_operations (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,     -- a replay's id stands in the invocations it makes
     environment_id UUID NOT NULL REFERENCES runtime_environments(id) ON DELETE CASCADE,
     kind TEXT NOT NULL CHECK (kind IN ('redrive', 'replay')),
@@ -257,8 +257,8 @@ CREATE TABLE operations (
     finished_at TIMESTAMPTZ
 );
 -- Listing an environment's operations, newest first.
-CREATE INDEX operations_newest ON operations(environment_id, id DESC);
-CREATE INDEX operations_running ON operations(kind, next_at) WHERE state = 'RUNNING';
+CREATE INDEX bulk_operations_newest ON bulk_operations(environment_id, id DESC);
+CREATE INDEX bulk_operations_running ON bulk_operations(kind, next_at) WHERE state = 'RUNNING';
 
 -- What runs ------------------------------------------------------------------------------------------------------------
 

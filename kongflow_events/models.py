@@ -230,7 +230,7 @@ class InvocationAttempt(Table):
         primary_key = peewee.CompositeKey("invocation_id", "round", "number")
 
 
-class Operation(Table):
+class BulkOperation(Table):
     """Work on many rows, carried from batch to batch."""
 
     id = peewee.BigAutoField()
@@ -250,7 +250,7 @@ class Operation(Table):
     finished_at = Timestamp(null=True)
 
     class Meta:
-        table_name = "operations"
+        table_name = "bulk_operations"
 
 
 class Job(_Dated):
@@ -376,7 +376,7 @@ TABLES: Final[tuple[type[Table], ...]] = (
     Outbox,
     Invocation,
     InvocationAttempt,
-    Operation,
+    BulkOperation,
     Job,
     JobVersion,
     JobAlias,

@@ -7,27 +7,27 @@ from collections.abc import Callable
 import structlog
 
 from kongflow_events import models, retries
-from kongflow_events.store import db, operations
+from kongflow_events.store import bulk_operations, db
 
 log = structlog.get_logger(__name__)
 
 
-def take(kind: str, work: Callable[[models.Operation], operations.Step]) -> bool:
+def take(kind: str, work: Callable[[models.BulkOperation], bulk_operations.Step]) -> bool:
     """Take the next step of an operation of this kind that is due; False when there is none.
 
     Any number of processes may call it at once: they take different operations. A step that fails is undone, said in
     the operation's row, and taken again after a pause; a database that is away is raised.
     """
     with db.atomic():
-        operation = operations.next_running(kind)
+        operation = bulk_operations.next_running(kind)
         if operation is None:
             return False
         try:
             with db.savepoint():
-                operations.advance(operation.id, work(operation))
+                bulk_operations.advance(operation.id, work(operation))
         except db.AWAY:
             raise
         except Exception as error:
             log.exception("a step of an operation failed", kind=kind, operation=operation.id)
-            operations.failed(operation.id, retries.reason_of(error))
+            bulk_operations.failed(operation.id, retries.reason_of(error))
     return True

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from kongflow_events import errors, models, steps, words
-from kongflow_events.store import events, ledger, operations, redrives
+from kongflow_events.store import bulk_operations, events, ledger, redrives
 
 KIND: Final = "redrive"
 INVOCATIONS: Final = "invocations"
@@ -54,13 +54,13 @@ def count_dead(environment: words.Environment, wanted: redrives.Wanted) -> int:
     return redrives.count(environment.id, wanted)
 
 
-def start_redrive(environment: words.Environment, wanted: redrives.Wanted, rate: int) -> models.Operation:
+def start_redrive(environment: words.Environment, wanted: redrives.Wanted, rate: int) -> models.BulkOperation:
     """Begin to redrive the dead letters that are wanted, at most `rate` a second, in the background.
 
     Those that die again meanwhile are left dead.
     """
     total = redrives.count(environment.id, wanted)
-    return operations.start(environment.id, KIND, msgspec.to_builtins(wanted), rate, total)
+    return bulk_operations.start(environment.id, KIND, msgspec.to_builtins(wanted), rate, total)
 
 
 def advance_redrives() -> bool:
@@ -68,12 +68,12 @@ def advance_redrives() -> bool:
     return steps.take(KIND, _step)
 
 
-def _step(operation: models.Operation) -> operations.Step:
+def _step(operation: models.BulkOperation) -> bulk_operations.Step:
     wanted = msgspec.convert(operation.criteria, redrives.Wanted)
     looked = redrives.next_dead(operation.environment_id, wanted, operation.created_at, operation.passed, _LOOK)
     passed, chosen = _first_wanted(looked, max(1, min(_STEP, operation.rate // 2)))
     revived = redrives.revive(wanted.of, chosen) if chosen else []
-    return operations.Step(
+    return bulk_operations.Step(
         seen=len(chosen),
         done=len(revived),
         last=looked[passed - 1][0] if passed else None,

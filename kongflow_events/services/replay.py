@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from kongflow_events import errors, filters, matching, models, steps, words
-from kongflow_events.store import db, deliveries, dispatchers, operations, replays
+from kongflow_events.store import bulk_operations, db, deliveries, dispatchers, replays
 
 KIND: Final = "replay"
 # Invocations that one step makes at the most (one event's fan-out stays whole), and events that it looks at for them.
@@ -41,14 +41,14 @@ def preview_replay(environment: words.Environment, wanted: replays.Wanted) -> Pr
     return Preview(events, len(looked), sum(_subject(past).passes(rule) for past in looked))
 
 
-def start_replay(environment: words.Environment, wanted: replays.Wanted, rate: int) -> models.Operation:
+def start_replay(environment: words.Environment, wanted: replays.Wanted, rate: int) -> models.BulkOperation:
     """Begin to replay the past events that are wanted, making at most `rate` invocations a second.
 
     Raises Invalid for a filter or a dispatcher. Events that come after this moment are none of its business.
     """
     _rule(environment, wanted)
     total = replays.count(environment.id, wanted, db.now())
-    return operations.start(environment.id, KIND, msgspec.to_builtins(wanted), rate, total)
+    return bulk_operations.start(environment.id, KIND, msgspec.to_builtins(wanted), rate, total)
 
 
 def advance_replays() -> bool:
@@ -56,14 +56,14 @@ def advance_replays() -> bool:
     return steps.take(KIND, _step)
 
 
-def _step(operation: models.Operation) -> operations.Step:
+def _step(operation: models.BulkOperation) -> bulk_operations.Step:
     wanted = msgspec.convert(operation.criteria, replays.Wanted)
     after = None if operation.passed is None else (operation.passed_at, operation.passed)
     looked = replays.next_past(operation.environment_id, wanted, operation.created_at, after, _LOOK)
     matches = _matches(wanted, looked)
     passed = _as_many_as_fit(looked, matches, max(1, min(_STEP, operation.rate // 2)))
     made = _invoke(passed, matches, operation.id)
-    return operations.Step(
+    return bulk_operations.Step(
         seen=sum(past.wanted for past in passed),
         done=made,
         last=passed[-1].id if passed else None,

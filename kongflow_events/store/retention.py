@@ -69,4 +69,4 @@ def delete(ids: Collection[uuid.UUID], dead: timedelta) -> int:
 
 def delete_operations(keep: timedelta) -> int:
     """Delete operations that ended more than `keep` ago; returns how many."""
-    return db.run("DELETE FROM operations WHERE finished_at < now() - %s", (keep,))
+    return db.run("DELETE FROM bulk_operations WHERE finished_at < now() - %s", (keep,))

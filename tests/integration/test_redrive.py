@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kongflow_events import errors, models, words
-from kongflow_events.services import deliver, ingest, invoke, operations, post, redrive
+from kongflow_events.services import bulk_operations, deliver, ingest, invoke, post, redrive
 from kongflow_events.store import db, redrives
 from tests import factory
 
@@ -76,14 +76,14 @@ def advance() -> bool:
         return redrive.advance_redrives()
 
 
-def state(environment: words.Environment, operation_id: str) -> models.Operation:
+def state(environment: words.Environment, operation_id: str) -> models.BulkOperation:
     with db.unit():
-        return operations.get_operation(environment, redrive.KIND, operation_id)
+        return bulk_operations.get_operation(environment, redrive.KIND, operation_id)
 
 
 def hurry() -> None:
     with db.unit():
-        db.run("UPDATE operations SET next_at = now()")
+        db.run("UPDATE bulk_operations SET next_at = now()")
 
 
 class TestOne:
@@ -277,15 +277,15 @@ class TestMany:
         operation = start(alice, rate=4)
         advance()
         with db.unit():
-            cancelled = operations.cancel_operation(alice, redrive.KIND, operation)
+            cancelled = bulk_operations.cancel_operation(alice, redrive.KIND, operation)
         hurry()
 
         assert (cancelled.state, cancelled.done) == ("CANCELED", 2)
         assert not advance()
         with db.unit():
-            assert operations.cancel_operation(alice, redrive.KIND, operation).state == "CANCELED"
+            assert bulk_operations.cancel_operation(alice, redrive.KIND, operation).state == "CANCELED"
             with pytest.raises(errors.NotFound):
-                operations.cancel_operation(factory.environment("bob"), redrive.KIND, operation)
+                bulk_operations.cancel_operation(factory.environment("bob"), redrive.KIND, operation)
 
     def test_two_schedulers_take_turns_and_redrive_each_once(self, alice: words.Environment) -> None:
         letters = dead(alice, 40)

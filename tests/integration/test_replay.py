@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kongflow_events import errors, models, schemas, words
-from kongflow_events.services import cancel, deliver, ingest, invoke, operations, replay
+from kongflow_events.services import bulk_operations, cancel, deliver, ingest, invoke, replay
 from kongflow_events.store import db, replays
 from tests import factory
 
@@ -56,10 +56,10 @@ def advance() -> bool:
 
 def hurry() -> None:
     with db.unit():
-        db.run("UPDATE operations SET next_at = now()")
+        db.run("UPDATE bulk_operations SET next_at = now()")
 
 
-def run(environment: words.Environment, wanted: replays.Wanted = ALL, rate: int = 1000) -> models.Operation:
+def run(environment: words.Environment, wanted: replays.Wanted = ALL, rate: int = 1000) -> models.BulkOperation:
     operation = start(environment, wanted, rate)
     while state(environment, operation).state == "RUNNING":
         assert advance()
@@ -68,9 +68,9 @@ def run(environment: words.Environment, wanted: replays.Wanted = ALL, rate: int 
     return state(environment, operation)
 
 
-def state(environment: words.Environment, operation: str) -> models.Operation:
+def state(environment: words.Environment, operation: str) -> models.BulkOperation:
     with db.unit():
-        return operations.get_operation(environment, replay.KIND, operation)
+        return bulk_operations.get_operation(environment, replay.KIND, operation)
 
 
 def replayed() -> set[tuple[str, uuid.UUID]]:
@@ -272,7 +272,7 @@ def test_cancelling_keeps_what_was_done(alice: words.Environment, rule: Callable
     operation = start(alice, rate=4)
     advance()
     with db.unit():
-        assert operations.cancel_operation(alice, replay.KIND, operation).state == "CANCELED"
+        assert bulk_operations.cancel_operation(alice, replay.KIND, operation).state == "CANCELED"
     hurry()
 
     assert not advance()
@@ -286,7 +286,7 @@ def test_a_preview_counts_and_changes_nothing(alice: words.Environment, rule: Ca
     with db.unit():
         asked = replays.Wanted(payload_filter={"n": [{"$gte": 1}]})
         assert replay.preview_replay(alice, asked) == (3, 3, 2)
-        assert models.Operation.select().count() == 0
+        assert models.BulkOperation.select().count() == 0
 
 
 def test_a_mistake_is_named_before_anything_begins(alice: words.Environment, rule: Callable[..., uuid.UUID]) -> None:
@@ -298,4 +298,4 @@ def test_a_mistake_is_named_before_anything_begins(alice: words.Environment, rul
         paths = [issue.path for issue in caught.value.issues]
         assert paths == ["dispatchers[1]", "filter.a", "contextFilter.b[0].$x"]
     with db.unit():
-        assert models.Operation.select().count() == 0
+        assert models.BulkOperation.select().count() == 0

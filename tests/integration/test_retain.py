@@ -156,7 +156,7 @@ def test_old_operations_go_with_the_dead_letters_they_were_about(
 ) -> None:
     with db.unit():
         for days in (91, 89):
-            models.Operation.insert(
+            models.BulkOperation.insert(
                 environment_id=alice.id,
                 kind="redrive",
                 state="DONE",
@@ -171,4 +171,4 @@ def test_old_operations_go_with_the_dead_letters_they_were_about(
     advance()
 
     with db.unit():
-        assert models.Operation.select().count() == 1
+        assert models.BulkOperation.select().count() == 1

@@ -14,13 +14,13 @@ from kongflow_events.store import db
 
 # One scheduler takes a step of an operation; another one passes on to the next operation.
 _NEXT = """
-SELECT id FROM operations WHERE kind = %s AND state = 'RUNNING' AND next_at <= now()
+SELECT id FROM bulk_operations WHERE kind = %s AND state = 'RUNNING' AND next_at <= now()
  ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
 # The pace is kept over time: a step that comes late may take what it missed, but not more than a second's worth.
 _STEP = """
-UPDATE operations
+UPDATE bulk_operations
    SET seen = seen + %(seen)s, done = done + %(done)s, passed = COALESCE(%(passed)s, passed),
        passed_at = COALESCE(%(passed_at)s, passed_at), last_error = NULL,
        next_at = GREATEST(next_at, now() - interval '1 second') + %(done)s::float / rate * interval '1 second',
@@ -29,26 +29,28 @@ UPDATE operations
 """
 
 _CANCEL = """
-UPDATE operations SET state = 'CANCELED', finished_at = now()
+UPDATE bulk_operations SET state = 'CANCELED', finished_at = now()
  WHERE id = %(id)s AND environment_id = %(environment)s AND kind = %(kind)s AND state = 'RUNNING'
 """
 
 # A step that failed is taken again, but not at once: what broke it may still be broken.
-_FAIL = "UPDATE operations SET last_error = %(error)s, next_at = now() + interval '5 seconds' WHERE id = %(id)s"
+_FAIL = "UPDATE bulk_operations SET last_error = %(error)s, next_at = now() + interval '5 seconds' WHERE id = %(id)s"
 
 
-def start(environment_id: uuid.UUID, kind: str, criteria: Mapping[str, Any], rate: int, total: int) -> models.Operation:
+def start(
+    environment_id: uuid.UUID, kind: str, criteria: Mapping[str, Any], rate: int, total: int
+) -> models.BulkOperation:
     """Store an operation over `total` rows, at most `rate` of them a second; it begins with the next scheduler's look."""
     columns = {"environment_id": environment_id, "kind": kind, "criteria": dict(criteria), "rate": rate, "total": total}
-    [row] = models.Operation.insert(**columns).returning(models.Operation).execute()
-    found: models.Operation = row
+    [row] = models.BulkOperation.insert(**columns).returning(models.BulkOperation).execute()
+    found: models.BulkOperation = row
     return found
 
 
-def next_running(kind: str) -> models.Operation | None:
+def next_running(kind: str) -> models.BulkOperation | None:
     """The operation of this kind whose step is due, locked until the transaction ends; None when there is none."""
     found = db.rows(_NEXT, (kind,))
-    return models.Operation.get_by_id(found[0]["id"]) if found else None
+    return models.BulkOperation.get_by_id(found[0]["id"]) if found else None
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,17 +88,19 @@ def cancel(environment_id: uuid.UUID, kind: str, operation_id: int) -> None:
     db.run(_CANCEL, {"id": operation_id, "environment": environment_id, "kind": kind})
 
 
-def get(environment_id: uuid.UUID, kind: str, operation_id: int) -> models.Operation | None:
+def get(environment_id: uuid.UUID, kind: str, operation_id: int) -> models.BulkOperation | None:
     """The environment's operation of this kind and id."""
-    table = models.Operation
+    table = models.BulkOperation
     return table.get_or_none(
         (table.id == operation_id) & (table.environment_id == environment_id) & (table.kind == kind)
     )
 
 
-def newest(environment_id: uuid.UUID, kind: str, before: int | None, limit: int) -> tuple[list[models.Operation], bool]:
+def newest(
+    environment_id: uuid.UUID, kind: str, before: int | None, limit: int
+) -> tuple[list[models.BulkOperation], bool]:
     """The environment's operations of this kind, newest first, from just before `before`; True when there are more."""
-    table = models.Operation
+    table = models.BulkOperation
     query = table.select().where((table.environment_id == environment_id) & (table.kind == kind))
     if before is not None:
         query = query.where(table.id < before)

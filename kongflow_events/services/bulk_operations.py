@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from kongflow_events import errors, models, words
-from kongflow_events.store import operations
+from kongflow_events.store import bulk_operations
 
 
-def get_operation(environment: words.Environment, kind: str, operation_id: str) -> models.Operation:
+def get_operation(environment: words.Environment, kind: str, operation_id: str) -> models.BulkOperation:
     """The environment's operation of this kind (`redrive`, `replay`); raises NotFound."""
-    found = operations.get(environment.id, kind, _number(operation_id))
+    found = bulk_operations.get(environment.id, kind, _number(operation_id))
     if found is None:
         raise errors.NotFound(f"{kind.capitalize()} not found")
     return found
@@ -16,14 +16,14 @@ def get_operation(environment: words.Environment, kind: str, operation_id: str) 
 
 def list_operations(
     environment: words.Environment, kind: str, *, before: int | None = None, limit: int = 50
-) -> tuple[list[models.Operation], bool]:
+) -> tuple[list[models.BulkOperation], bool]:
     """The environment's operations of this kind, newest first, from just before `before`; True when there are more."""
-    return operations.newest(environment.id, kind, before, limit)
+    return bulk_operations.newest(environment.id, kind, before, limit)
 
 
-def cancel_operation(environment: words.Environment, kind: str, operation_id: str) -> models.Operation:
+def cancel_operation(environment: words.Environment, kind: str, operation_id: str) -> models.BulkOperation:
     """End a running operation, after the step that is under way; what it did stays. Raises NotFound."""
-    operations.cancel(environment.id, kind, _number(operation_id))
+    bulk_operations.cancel(environment.id, kind, _number(operation_id))
     return get_operation(environment, kind, operation_id)
 
 

@@ -21,7 +21,7 @@ def up(migrator: SchemaMigrator, db: peewee.PostgresqlDatabase) -> None:  # noqa
                 'succeeded', 'refused', 'unreachable', 'timeout', 'blocked', 'failed', 'missing', 'lost'))
     """)
     db.execute_sql("""
-        CREATE TABLE operations (
+        CREATE TABLE bulk_operations (
             id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
             environment_id UUID NOT NULL REFERENCES runtime_environments(id) ON DELETE CASCADE,
             kind TEXT NOT NULL CHECK (kind IN ('redrive', 'replay')),
@@ -39,5 +39,5 @@ def up(migrator: SchemaMigrator, db: peewee.PostgresqlDatabase) -> None:  # noqa
             finished_at TIMESTAMPTZ
         )
     """)
-    db.execute_sql("CREATE INDEX operations_newest ON operations(environment_id, id DESC)")
-    db.execute_sql("CREATE INDEX operations_running ON operations(kind, next_at) WHERE state = 'RUNNING'")
+    db.execute_sql("CREATE INDEX bulk_operations_newest ON bulk_operations(environment_id, id DESC)")
+    db.execute_sql("CREATE INDEX bulk_operations_running ON bulk_operations(kind, next_at) WHERE state = 'RUNNING'")
