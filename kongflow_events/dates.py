@@ -25,6 +25,11 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
 
 
+def at_of(instant: Instant | None) -> datetime | None:
+    """The moment of a date that may not have been given."""
+    return None if instant is None else instant.at
+
+
 def parse(value: Any) -> datetime:
     """A date from JSON: RFC 3339 with an offset, a date alone, or whole milliseconds since 1970; ValueError otherwise."""
     if is_whole(value):

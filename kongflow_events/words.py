@@ -24,6 +24,9 @@ URL_TYPES: Final = frozenset({EPHEMERAL})
 # What an invocation is doing, or how it ended; schema.sql says what each means.
 InvocationStatus = Literal["PENDING", "SUCCEEDED", "DEAD", "SKIPPED", "CANCELED"]
 
+# What a failed attempt died of; schema.sql says what each means.
+ErrorClass = Literal["refused", "unreachable", "timeout", "blocked", "failed", "missing", "lost"]
+
 FINAL_RUN_STATUSES: Final = frozenset(
     {"SUCCESS", "FAILURE", "TIMED_OUT", "ABORTED", "CANCELED", "UNRESOLVED_AUTH", "INVALID_PAYLOAD"}
 )

@@ -25,7 +25,14 @@ from kongflow_events.schemas.answers import (
     RunStatuses,
     SentAnswer,
 )
-from kongflow_events.schemas.queries import DispatchersQuery, EventsQuery, JobRunsQuery, reader
+from kongflow_events.schemas.queries import (
+    DispatchersQuery,
+    EventsQuery,
+    InvocationsQuery,
+    JobRunsQuery,
+    ListQuery,
+    reader,
+)
 from kongflow_events.schemas.refusals import Breach, RateLimited, Refusal, Unforeseen, refusal, too_many
 from kongflow_events.schemas.requests import (
     BulkBody,
@@ -87,10 +94,12 @@ __all__ = [
     "Explanation",
     "Html",
     "InvocationState",
+    "InvocationsQuery",
     "Job",
     "JobBody",
     "JobRuns",
     "JobRunsQuery",
+    "ListQuery",
     "RateLimited",
     "Ready",
     "Reason",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kongflow_events.schemas import answers, refusals, requests
+from kongflow_events.schemas import answers, ledger, refusals, requests
 
 EVENT: Final = "order-1"
 JOB: Final = "ship-order"
@@ -13,6 +13,9 @@ DISPATCHER: Final = "01977d2c-5c00-7a11-8f04-2d6a1c9be001"
 JOB_VERSION: Final = "01977d2c-5c00-7a11-8f04-2d6a1c9be002"
 DYNAMIC_TRIGGER: Final = "01977d2c-5c00-7a11-8f04-2d6a1c9be003"
 RUN: Final = "01977d2c-5c00-7a11-8f04-2d6a1c9be004"
+INVOCATION: Final = "01977d2c-5c00-7a11-8f04-2d6a1c9be005"
+REDRIVE: Final = "1"
+REPLAY: Final = "2"
 _CURSOR: Final = "AZd9LFwAehGPBC1qHJvgAQ"
 
 _FILTER: Final = {"amount": [{"$gt": 10}], "currency": ["EUR", "USD"]}
@@ -48,6 +51,67 @@ _DISPATCHER: Final[dict[str, Any]] = {
 _RUN: Final[dict[str, Any]] = {"id": RUN, "status": "PENDING", "startedAt": None, "completedAt": None}
 _UPDATED: Final = {"updatedAt": "2026-06-17T09:30:00.200Z"}
 
+_INVOCATION: Final[dict[str, Any]] = {
+    "id": INVOCATION,
+    "eventId": EVENT,
+    "eventName": "order.paid",
+    "dispatcherId": DISPATCHER,
+    "dispatcherEvent": "order.paid",
+    "dispatchable": {"type": "EPHEMERAL", "url": "https://shop.example.com/callbacks/payment-1"},
+    "replay": None,
+    "status": "DEAD",
+    "reason": "the target answered 500",
+    "attempts": 10,
+    "redrives": 0,
+    "errorClass": "refused",
+    "lastError": "the target answered 500",
+    "createdAt": "2026-06-17T09:30:00.180Z",
+    "completedAt": "2026-06-18T03:12:45.010Z",
+    "nextAttemptAt": None,
+}
+_ATTEMPT: Final = {
+    "round": 0,
+    "number": 10,
+    "startedAt": "2026-06-18T03:12:44.800Z",
+    "durationMs": 210,
+    "outcome": "refused",
+    "statusCode": 500,
+    "error": "the target answered 500",
+    "answer": "Internal Server Error",
+}
+_PROGRESS: Final = {
+    "state": "RUNNING",
+    "rate": 200,
+    "total": 1000,
+    "seen": 400,
+    "done": 400,
+    "lastError": None,
+    "createdAt": "2026-06-18T08:00:00.000Z",
+    "finishedAt": None,
+}
+_REDRIVE: Final[dict[str, Any]] = {
+    "id": REDRIVE,
+    **_PROGRESS,
+    "of": "invocations",
+    "dispatcher": None,
+    "name": "order.paid",
+    "errorClass": "refused",
+    "since": "2026-06-18T00:00:00.000Z",
+    "until": None,
+}
+_REPLAY: Final[dict[str, Any]] = {
+    "id": REPLAY,
+    **_PROGRESS,
+    "since": "2026-06-17T00:00:00.000Z",
+    "until": "2026-06-18T00:00:00.000Z",
+    "name": "order.paid",
+    "source": None,
+    "account": None,
+    "filter": {"amount": [{"$gt": 10}]},
+    "contextFilter": None,
+    "dispatchers": [DISPATCHER],
+}
+
 BODIES: Final[dict[Any, Any]] = {
     requests.SendBody: {
         "event": {"id": EVENT, "name": "order.paid", "payload": _PAYLOAD},
@@ -81,6 +145,14 @@ BODIES: Final[dict[Any, Any]] = {
         "trigger": {"event": "order.paid", "filter": _FILTER},
     },
     requests.DynamicTriggerBody: {"jobs": [JOB]},
+    ledger.RedriveBody: {"name": "order.paid", "errorClass": "refused", "since": "2026-06-18T00:00:00Z", "rate": 200},
+    ledger.ReplayBody: {
+        "since": "2026-06-17T00:00:00Z",
+        "until": "2026-06-18T00:00:00Z",
+        "name": "order.paid",
+        "filter": {"amount": [{"$gt": 10}]},
+        "dispatchers": [DISPATCHER],
+    },
 }
 
 ANSWERS: Final[dict[Any, Any]] = {
@@ -147,6 +219,14 @@ ANSWERS: Final[dict[Any, Any]] = {
     answers.JobRuns: {"runs": [{**_RUN, **_UPDATED}]},
     answers.Run: {**_RUN, **_UPDATED, "output": None, "tasks": [], "statuses": []},
     answers.RunStatuses: {"run": {"id": RUN, "status": "PENDING", "output": None}, "statuses": []},
+    ledger.InvocationPage: {"data": [_INVOCATION], "nextCursor": None},
+    ledger.InvocationDetail: {**_INVOCATION, "attemptList": [_ATTEMPT]},
+    ledger.Redrive: _REDRIVE,
+    ledger.RedrivePage: {"data": [_REDRIVE], "nextCursor": None},
+    ledger.RedrivePreview: {"total": 1000},
+    ledger.Replay: _REPLAY,
+    ledger.ReplayPage: {"data": [_REPLAY], "nextCursor": None},
+    ledger.ReplayPreview: {"total": 1000, "sampled": 1000, "passing": 870},
     answers.Alive: {"status": "ok"},
     answers.Ready: {
         "ready": True,

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, inspect
 
-from kongflow_events import dates, errors
+from kongflow_events import dates, errors, words
 from kongflow_events.dates import Instant
 
 Type = TypeVar("Type")
@@ -69,6 +69,20 @@ class DispatchersQuery(ListQuery, frozen=True):
     enabled: Annotated[bool | None, Meta(description="Only dispatchers that are enabled, or that are not.")] = None
 
 
+class InvocationsQuery(ListQuery, frozen=True):
+    """The parameters of `GET /api/v1/invocations`."""
+
+    status: Annotated[words.InvocationStatus | None, Meta(description="Only invocations in this state.")] = None
+    dispatcher: Annotated[str | None, Meta(description="Only this dispatcher's.")] = None
+    name: Annotated[str | None, Meta(description="Only those of events of this name.")] = None
+    event: Annotated[str | None, Meta(description="Only those of this event, by its sender's id.")] = None
+    error_class: Annotated[words.ErrorClass | None, Meta(description="Only those whose last failure was this.")] = (
+        msgspec.field(default=None, name="errorClass")
+    )
+    since: Annotated[Instant | None, Meta(description="Only those that ended, or else began, then or later.")] = None
+    until: Annotated[Instant | None, Meta(description="Only those that ended, or else began, before this time.")] = None
+
+
 class JobRunsQuery(msgspec.Struct, frozen=True, kw_only=True):
     """The parameters of `GET /api/v1/jobs/{job}/runs`: upstream's, which lets others pass."""
 
@@ -89,6 +103,7 @@ def reader(kind: type[Type]) -> Callable[[Mapping[str, str]], Type]:
     shape = inspect.type_info(kind)
     assert isinstance(shape, inspect.StructType)
     fields = {field.encode_name: _inner(field.type) for field in shape.fields}
+    names = {field.encode_name: field.name for field in shape.fields}
 
     def read(parameters: Mapping[str, str]) -> Type:
         values: dict[str, Any] = {}
@@ -96,7 +111,7 @@ def reader(kind: type[Type]) -> Callable[[Mapping[str, str]], Type]:
         for name, type_ in fields.items():
             if name in parameters:
                 try:
-                    values[name] = _READERS[type(type_)](parameters[name], type_)
+                    values[names[name]] = _READERS[type(type_)](parameters[name], type_)
                 except _Wrong as wrong:
                     issues.append(errors.Issue(wrong.code, name, str(wrong)))
         if shape.forbid_unknown_fields:

@@ -115,6 +115,8 @@ def _walk_list(value: Any, shape: inspect.ListType, path: str) -> Iterator[error
         return
     if shape.min_length is not None and len(value) < shape.min_length:
         yield errors.Issue("too_small", path, f"Array must contain at least {shape.min_length} element(s)")
+    if shape.max_length is not None and len(value) > shape.max_length:
+        yield errors.Issue("too_big", path, f"Array must contain at most {shape.max_length} element(s)")
     for index, item in enumerate(value):
         yield from breaches(item, shape.item_type, f"{path}[{index}]")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from kongflow_events import errors, models, words
 from kongflow_events.store import bulk_operations
 
@@ -15,10 +17,11 @@ def get_operation(environment: words.Environment, kind: str, operation_id: str) 
 
 
 def list_operations(
-    environment: words.Environment, kind: str, *, before: int | None = None, limit: int = 50
-) -> tuple[list[models.BulkOperation], bool]:
-    """The environment's operations of this kind, newest first, from just before `before`; True when there are more."""
-    return bulk_operations.newest(environment.id, kind, before, limit)
+    environment: words.Environment, kind: str, *, cursor: uuid.UUID | None = None, limit: int = 50
+) -> words.Page[models.BulkOperation]:
+    """The environment's operations of this kind, newest first, going on where a page ended (its `next` is the `cursor`)."""
+    found, more = bulk_operations.newest(environment.id, kind, cursor.int if cursor else None, limit)
+    return words.Page(found, uuid.UUID(int=found[-1].id) if more else None)
 
 
 def cancel_operation(environment: words.Environment, kind: str, operation_id: str) -> models.BulkOperation:

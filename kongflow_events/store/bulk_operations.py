@@ -5,12 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from kongflow_events import models
 from kongflow_events.store import db
+
+_LARGEST: Final = 2**63 - 1
 
 # One scheduler takes a step of an operation; another one passes on to the next operation.
 _NEXT = """
@@ -103,6 +105,7 @@ def newest(
     table = models.BulkOperation
     query = table.select().where((table.environment_id == environment_id) & (table.kind == kind))
     if before is not None:
-        query = query.where(table.id < before)
+        # A cursor that somebody made up may be larger than any id.
+        query = query.where(table.id < min(before, _LARGEST))
     found = list(query.order_by(table.id.desc()).limit(limit + 1))
     return found[:limit], len(found) > limit

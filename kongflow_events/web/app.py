@@ -7,7 +7,7 @@ from typing import Any
 import falcon
 
 from kongflow_events import limits, settings
-from kongflow_events.web import dispatchers, docs, events, failures, health, jobs, middleware, runs
+from kongflow_events.web import bulk, dispatchers, docs, events, failures, health, jobs, ledger, middleware, runs
 from kongflow_events.web.operations import Route
 from kongflow_events.web.requests import Door
 
@@ -38,6 +38,20 @@ def routes(current: settings.Settings) -> list[Route]:
         ("/api/v2/events/{event_id}", events.Event(reader, 2)),
         ("/api/v1/events/{event_id}/cancel", events.Cancel(key)),
         ("/api/v1/events/{event_id}/cancel-runs", events.CancelRuns(key)),
+        ("/api/v1/events/{event_id}/redrive", ledger.RedriveEvent(key)),
+        ("/api/v1/events/{event_id}/dismiss", ledger.DismissEvent(key)),
+        ("/api/v1/invocations", ledger.Invocations(key)),
+        ("/api/v1/invocations/{invocation_id}", ledger.Invocation(key)),
+        ("/api/v1/invocations/{invocation_id}/redrive", ledger.RedriveOne(key)),
+        ("/api/v1/invocations/{invocation_id}/dismiss", ledger.DismissOne(key)),
+        ("/api/v1/redrives", bulk.Redrives(key, current)),
+        ("/api/v1/redrives/preview", bulk.RedrivePreview(key, current)),
+        ("/api/v1/redrives/{redrive_id}", bulk.Redrive(key)),
+        ("/api/v1/redrives/{redrive_id}/cancel", bulk.CancelRedrive(key)),
+        ("/api/v1/replays", bulk.Replays(key, current)),
+        ("/api/v1/replays/preview", bulk.ReplayPreview(key, current)),
+        ("/api/v1/replays/{replay_id}", bulk.Replay(key)),
+        ("/api/v1/replays/{replay_id}/cancel", bulk.CancelReplay(key)),
         ("/api/v1/event-dispatchers", dispatchers.Dispatchers(key, current)),
         ("/api/v1/event-dispatchers/ephemeral", dispatchers.Ephemeral(key_spelt, current)),
         ("/api/v1/event-dispatchers/{dispatcher_id}", dispatchers.Dispatcher(key, current)),

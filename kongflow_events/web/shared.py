@@ -26,6 +26,8 @@ Every answer names its request in `X-Request-Id`: the caller's own, if it sent o
 # By the module that answers.
 TOPICS: Final = {
     "events": ("Events", "What clients send."),
+    "ledger": ("Invocations", "What must happen, or happened, for each event at each dispatcher; and dead letters."),
+    "bulk": ("Redrives and replays", "Work on many dead letters or past events, in the background."),
     "dispatchers": ("Dispatchers", "Rules: these names, this source, these filters; this is what they set off."),
     "jobs": ("Jobs", "What runs: registered with what starts it, or attached to a dynamic trigger."),
     "runs": ("Runs", "Executions of a job for an event."),
@@ -73,6 +75,9 @@ class Path(NamedTuple):
 PATHS: Final = {
     "eventId": Path("The event's id, as its sender gave it.", examples.EVENT),
     "dispatcherId": Path("The dispatcher's id.", examples.DISPATCHER, "uuid"),
+    "invocationId": Path("The invocation's id.", examples.INVOCATION, "uuid"),
+    "redriveId": Path("The redrive's id.", examples.REDRIVE),
+    "replayId": Path("The replay's id.", examples.REPLAY),
     "job": Path("The job's id.", examples.JOB),
     "slug": Path("The trigger's id, of up to 512 characters.", examples.TRIGGER),
     "runId": Path("The run's id.", examples.RUN, "uuid"),

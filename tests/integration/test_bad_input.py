@@ -453,6 +453,17 @@ KEYED = {
     ("GET", "/api/v2/events/x"): LOWER,
     ("POST", "/api/v1/events/x/cancel"): LOWER,
     ("POST", "/api/v1/events/x/cancel-runs"): LOWER,
+    ("POST", "/api/v1/events/x/redrive"): LOWER,
+    ("POST", "/api/v1/events/x/dismiss"): LOWER,
+    ("GET", "/api/v1/invocations"): LOWER,
+    ("GET", "/api/v1/invocations/x"): LOWER,
+    ("POST", "/api/v1/invocations/x/redrive"): LOWER,
+    ("POST", "/api/v1/invocations/x/dismiss"): LOWER,
+    **{
+        (method, f"/api/v1/{what}{rest}"): LOWER
+        for what in ("redrives", "replays")
+        for method, rest in (("POST", ""), ("GET", ""), ("POST", "/preview"), ("GET", "/x"), ("POST", "/x/cancel"))
+    },
     ("POST", RULES): LOWER,
     ("GET", RULES): LOWER,
     ("GET", f"{RULES}/{RULE}"): LOWER,
@@ -527,8 +538,9 @@ class TestKeys:
 class TestPaths:
     """Ids that cannot exist, or do not."""
 
-    EVENT, RUN, JOB, DISPATCHER, NOWHERE = (
-        refusal(404, f"{what} not found") for what in ("Event", "Run", "Job", "Dispatcher", "Not found")
+    EVENT, RUN, JOB, DISPATCHER, INVOCATION, REDRIVE, REPLAY = (
+        refusal(404, f"{what} not found")
+        for what in ("Event", "Run", "Job", "Dispatcher", "Invocation", "Redrive", "Replay")
     )
     # What each route with an id says of one that it does not know.
     UNKNOWN: Mapping[tuple[str, str], Answer] = {
@@ -536,6 +548,15 @@ class TestPaths:
         ("GET", "/api/v2/events/{}"): EVENT,
         ("POST", "/api/v1/events/{}/cancel"): EVENT,
         ("POST", "/api/v1/events/{}/cancel-runs"): EVENT,
+        ("POST", "/api/v1/events/{}/redrive"): EVENT,
+        ("POST", "/api/v1/events/{}/dismiss"): EVENT,
+        ("GET", "/api/v1/invocations/{}"): INVOCATION,
+        ("POST", "/api/v1/invocations/{}/redrive"): INVOCATION,
+        ("POST", "/api/v1/invocations/{}/dismiss"): INVOCATION,
+        ("GET", "/api/v1/redrives/{}"): REDRIVE,
+        ("POST", "/api/v1/redrives/{}/cancel"): REDRIVE,
+        ("GET", "/api/v1/replays/{}"): REPLAY,
+        ("POST", "/api/v1/replays/{}/cancel"): REPLAY,
         ("GET", RULES + "/{}"): DISPATCHER,
         ("DELETE", RULES + "/{}"): DISPATCHER,
         ("GET", "/api/v1/jobs/{}/runs"): JOB,
@@ -610,6 +631,22 @@ class TestMethods:
         "/api/v2/events/x": "GET, HEAD, OPTIONS",
         "/api/v1/events/x/cancel": "POST, OPTIONS",
         "/api/v1/events/x/cancel-runs": "POST, OPTIONS",
+        "/api/v1/events/x/redrive": "POST, OPTIONS",
+        "/api/v1/events/x/dismiss": "POST, OPTIONS",
+        "/api/v1/invocations": "GET, HEAD, OPTIONS",
+        "/api/v1/invocations/x": "GET, HEAD, OPTIONS",
+        "/api/v1/invocations/x/redrive": "POST, OPTIONS",
+        "/api/v1/invocations/x/dismiss": "POST, OPTIONS",
+        **{
+            f"/api/v1/{what}{rest}": allowed
+            for what in ("redrives", "replays")
+            for rest, allowed in (
+                ("", "GET, HEAD, POST, OPTIONS"),
+                ("/preview", "POST, OPTIONS"),
+                ("/x", "GET, HEAD, OPTIONS"),
+                ("/x/cancel", "POST, OPTIONS"),
+            )
+        },
         RULES: "GET, HEAD, POST, OPTIONS",
         f"{RULES}/x/explain": "POST, OPTIONS",
         f"{RULES}/ephemeral": "POST, OPTIONS",

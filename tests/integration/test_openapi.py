@@ -21,7 +21,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from kongflow_events import models, settings
 from kongflow_events.cli import main
 from kongflow_events.schemas import answers, examples, queries, typed
-from kongflow_events.store import db, events
+from kongflow_events.services import redrive, replay
+from kongflow_events.store import db, events, redrives, replays
 from kongflow_events.web import operations, page
 from kongflow_events.web.app import create_app, routes
 from tests import documented, factory
@@ -173,8 +174,29 @@ class TestExamples:
                 event_record_id=models.EventRecord.get().id,
                 **where,
             )
+            models.Invocation.insert(
+                id=examples.INVOCATION,
+                event_record_id=models.EventRecord.get().id,
+                dispatcher_id=examples.DISPATCHER,
+                dispatcher_event="a",
+                dispatchable=factory.to_job(ours),
+                **where,
+            ).execute()
+            redrive.start_redrive(alice.environment, redrives.Wanted(of="invocations"), 1)
+            replay.start_replay(alice.environment, replays.Wanted(), 1)
             db.run("INSERT INTO process_heartbeats (kind, instance) VALUES ('scheduler', 'a')")
         return alice
+
+    def die(self) -> None:
+        """The story's invocation and delivery are dead letters, whatever was asked before."""
+        with db.unit():
+            db.run("DELETE FROM outbox")
+            db.run("UPDATE invocations SET status = 'DEAD', died_at = now()")
+            db.run(
+                """INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at, died_at)
+                   SELECT id, 'deliver', environment_id, now(), 'infinity', now() FROM event_records WHERE event_id = %s""",
+                (examples.EVENT,),
+            )
 
     def test_a_request_made_of_examples_gets_the_200_that_is_documented(self, story: Api) -> None:
         # What is deleted is asked for before.
@@ -184,6 +206,7 @@ class TestExamples:
             for parameter in told.get("parameters", ()):
                 target = target.replace(f"{{{parameter['name']}}}", parameter.get("example", ""))
             body = media_of(told["requestBody"])["example"] if "requestBody" in told else None
+            self.die()
             answer = story(method.upper(), target, body)
 
             assert answer.status_code == 200, f"{method} {target}: {answer.text}"
