@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from kongflow_events.cli import output
-from kongflow_events.cli.client import call, json_option, segment
+from kongflow_events.cli.client import call, json_option, known, segment
 
 
 @click.command()
@@ -37,7 +37,7 @@ def send(name: str, as_json: bool, **given: Any) -> None:
         "deliverAt": given["deliver_at"],
         "accountId": given["account"],
     }
-    sent = call("POST", "/api/v1/events", {"event": _known(event), "options": _known(options)})
+    sent = call("POST", "/api/v1/events", {"event": known(event), "options": known(options)})
     if as_json:
         output.show_json(sent)
     else:
@@ -141,7 +141,7 @@ def add_dispatcher(names: tuple[str, ...], as_json: bool, **given: Any) -> None:
         "contextFilter": json_option(given["context_filter"], "--context-filter"),
         "dispatchable": _dispatchable(given),
     }
-    made = call("POST", "/api/v1/event-dispatchers", _known(body))
+    made = call("POST", "/api/v1/event-dispatchers", known(body))
     for warning in made["warnings"]:
         click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
     if as_json:
@@ -161,10 +161,6 @@ def _dispatchable(given: dict[str, Any]) -> dict[str, str]:
         raise click.UsageError("give one of --job-version, --dynamic-trigger and --url")
     type_, key, value = chosen[0]
     return {"type": type_, key: value}
-
-
-def _known(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _state(event: dict[str, Any]) -> str:

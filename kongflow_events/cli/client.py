@@ -47,6 +47,11 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
+def known(values: dict[str, Any]) -> dict[str, Any]:
+    """A body without what was not given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def json_option(text: str | None, option: str) -> Any:
     """A JSON option's value, None when it is not given; `-` reads standard input; a usage error shows where it breaks."""
     if text is None:

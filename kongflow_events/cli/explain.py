@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from kongflow_events.cli import output
-from kongflow_events.cli.client import call, json_option, segment
+from kongflow_events.cli.client import call, json_option, known, segment
 
 # A value on one line of a terminal.
 _WIDEST: Final = 60
@@ -50,8 +50,8 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
         "payload": json_option(given["payload"], "--payload"),
         "context": json_option(given["context"], "--context"),
     }
-    options = {} if given["account"] is None else {"accountId": given["account"]}
-    return {"event": {key: value for key, value in event.items() if value is not None}, "options": options}
+    options = known({"accountId": given["account"]})
+    return {"event": known(event), "options": options}
 
 
 def _lines(told: dict[str, Any]) -> Iterator[str]:

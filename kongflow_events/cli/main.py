@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from kongflow_events import settings
-from kongflow_events.cli import admin, api, output
+from kongflow_events.cli import admin, api, dead, output
 from kongflow_events.cli.explain import explain
+from kongflow_events.cli.replay import replay
 
 
 class _Command(click.Group):
@@ -88,3 +89,5 @@ main.add_command(api.send)
 main.add_command(api.events)
 main.add_command(api.dispatchers)
 main.add_command(explain)
+main.add_command(dead.dead)
+main.add_command(replay)

@@ -1,0 +1,199 @@
+"""`dead`: dead letters listed, shown, redriven, dismissed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from kongflow_events.cli import output, watch
+from kongflow_events.cli.client import call, known, segment
+
+_CLASSES: Final = ("refused", "unreachable", "timeout", "blocked", "failed", "missing", "lost")
+
+
+def _filters(command: Callable[..., None]) -> Callable[..., None]:
+    """Which dead letters: options that several commands share."""
+    options = (
+        click.option("--deliveries", is_flag=True, help="Events whose delivery is dead, in place of invocations."),
+        click.option("--dispatcher", default=None, metavar="ID", help="Only this dispatcher's."),
+        click.option("--name", default=None, help="Only those of events of this name."),
+        click.option("--error-class", type=click.Choice(_CLASSES), default=None, help="Only those that died of this."),
+        click.option("--since", default=None, metavar="TIME", help="Only those that died then or later."),
+        click.option("--until", default=None, metavar="TIME", help="Only those that died before this time."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group()
+def dead() -> None:
+    """Look at dead letters, and give them new attempts."""
+
+
+@dead.command("list")
+@_filters
+@click.option("--limit", type=int, default=None, help="How many. [default: 50]")
+@click.option("--cursor", default=None, help="Go on where a list ended.")
+@output.as_json
+def list_dead(deliveries: bool, as_json: bool, **query: Any) -> None:
+    """List dead letters, newest first.
+
+    Example: kongflow-events dead list --name order.paid --error-class refused
+    """
+    if deliveries:
+        page = call("GET", "/api/v1/events", state="dead", **_of_events(query))
+    else:
+        query["errorClass"] = query.pop("error_class")
+        page = call("GET", "/api/v1/invocations", status="DEAD", **query)
+    if as_json:
+        output.show_json(page)
+        return
+    if deliveries:
+        output.show_table(
+            ["EVENT", "NAME", "DUE AT"], [[one["id"], one["name"], one["deliverAt"]] for one in page["data"]]
+        )
+    else:
+        output.show_table(["ID", "EVENT", "NAME", "CLASS", "ATTEMPTS", "DIED"], [_row(one) for one in page["data"]])
+    if page["nextCursor"]:
+        click.echo(f"\nmore with --cursor {page['nextCursor']}", err=True)
+
+
+@dead.command("show")
+@click.argument("invocation_id", metavar="INVOCATION")
+@output.as_json
+def show_dead(invocation_id: str, as_json: bool) -> None:
+    """Show an invocation and its attempts.
+
+    Example: kongflow-events dead show 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
+    """
+    told = call("GET", f"/api/v1/invocations/{segment(invocation_id)}")
+    if as_json:
+        output.show_json(told)
+        return
+    target = told["dispatchable"].get("url") or told["dispatchable"].get("id")
+    fields = [
+        ("id", told["id"]),
+        ("event", f"{told['eventId']} ({told['eventName']})"),
+        ("dispatcher", told["dispatcherId"]),
+        ("sets off", f"{told['dispatchable']['type']} {target}"),
+        ("status", told["status"]),
+        ("reason", told["reason"] or "-"),
+        ("redrives", str(told["redrives"])),
+    ]
+    output.show_fields(fields)
+    click.echo()
+    if told["attemptList"]:
+        output.show_table(
+            ["ROUND", "ATTEMPT", "STARTED", "MS", "OUTCOME", "ERROR"], [*map(_attempt, told["attemptList"])]
+        )
+    else:
+        click.echo("no attempts")
+
+
+@dead.command("redrive")
+@click.argument("ids", nargs=-1, metavar="[INVOCATION]...")
+@click.option("--all", "every", is_flag=True, help="All that the options below ask for.")
+@_filters
+@watch.rate
+@click.option("--dry-run", is_flag=True, help="Only count them.")
+@watch.yes
+@watch.wait
+@output.as_json
+def redrive(ids: tuple[str, ...], every: bool, rate: int, yes: bool, wait: bool, as_json: bool, **given: Any) -> None:
+    """Give dead letters new attempts: the named ones, or all that are asked for with --all.
+
+    With --deliveries the ids are those of events.
+
+    Example: kongflow-events dead redrive --all --error-class unreachable --since 2026-06-18
+    """
+    if bool(ids) is every:
+        raise click.UsageError("name dead letters, or say --all")
+    if ids:
+        _one_by_one(ids, "redrive", deliveries=given["deliveries"])
+        return
+    body = {
+        "of": "deliveries" if given["deliveries"] else "invocations",
+        "rate": rate,
+        "dispatcher": given["dispatcher"],
+        "name": given["name"],
+        "errorClass": given["error_class"],
+        "since": given["since"],
+        "until": given["until"],
+    }
+    body = known(body)
+    total = call("POST", "/api/v1/redrives/preview", body)["total"]
+    if given["dry_run"] or not total:
+        _show_total(total, "dead letters", as_json=as_json)
+        return
+    watch.confirm(f"Redrive {total} dead letters?", yes)
+    started = call("POST", "/api/v1/redrives", body)
+    watch.follow("redrives", started, lambda one: f"{one['state']}  {one['done']} redriven", wait_for_it=wait)
+
+
+@dead.command("dismiss")
+@click.argument("ids", nargs=-1, required=True, metavar="INVOCATION...")
+@click.option("--deliveries", is_flag=True, help="The ids are those of events whose delivery is dead.")
+def dismiss(ids: tuple[str, ...], deliveries: bool) -> None:
+    """End dead letters for good.
+
+    Example: kongflow-events dead dismiss 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
+    """
+    _one_by_one(ids, "dismiss", deliveries=deliveries)
+
+
+@dead.command("cancel")
+@click.argument("redrive_id", metavar="REDRIVE")
+def cancel_redrive(redrive_id: str) -> None:
+    """End a redrive that is running; what it did stays.
+
+    Example: kongflow-events dead cancel 7
+    """
+    ended = call("POST", f"/api/v1/redrives/{segment(redrive_id)}/cancel")
+    click.echo(f"{ended['state']}  {ended['done']} redriven")
+
+
+def _one_by_one(ids: tuple[str, ...], verb: str, *, deliveries: bool) -> None:
+    place = "events" if deliveries else "invocations"
+    for one in ids:
+        call("POST", f"/api/v1/{place}/{segment(one)}/{verb}")
+        click.echo(f"{one}  {verb}n" if verb == "redrive" else f"{one}  {verb}ed")
+
+
+def _of_events(query: dict[str, Any]) -> dict[str, Any]:
+    """The options that a list of events knows; the others ask for what a delivery does not have."""
+    for name in ("dispatcher", "error_class"):
+        if query.pop(name) is not None:
+            raise click.UsageError(f"a delivery has no --{name.replace('_', '-')}")
+    return query
+
+
+def _row(one: dict[str, Any]) -> list[str]:
+    return [
+        one["id"],
+        one["eventId"],
+        one["eventName"],
+        one["errorClass"] or "-",
+        str(one["attempts"]),
+        one["completedAt"] or "-",
+    ]
+
+
+def _attempt(one: dict[str, Any]) -> list[str]:
+    return [
+        str(one["round"]),
+        str(one["number"]),
+        one["startedAt"],
+        str(one["durationMs"]),
+        one["outcome"],
+        one["error"] or "-",
+    ]
+
+
+def _show_total(total: int, what: str, *, as_json: bool) -> None:
+    if as_json:
+        output.show_json({"total": total})
+    else:
+        click.echo(f"{total} {what}")
