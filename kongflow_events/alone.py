@@ -50,28 +50,28 @@ def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID
 
 def _give_up(kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, number: int) -> None:
     with db.atomic():
-        if kind != "deliver":
+        if _bury(kind, subject_id, token, retries.WORKER_LOST) and kind != "deliver":
             invocations.note_attempt(subject_id, number, "lost", retries.WORKER_LOST, 0.0)
-        _bury(kind, subject_id, token, retries.WORKER_LOST)
 
 
 def _fail(
     kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, number: int, error: Exception, seconds: float
 ) -> None:
+    """Write a failure down, unless the lease was lost: then the row, and all that is told of it, is somebody else's."""
     reason = outgoing.clean(retries.reason_of(error), _ERROR_BYTES)
     with db.atomic():
-        if kind != "deliver":
-            invocations.note_attempt(subject_id, number, "failed", reason, seconds)
         match retries.decide(kind, number, error):
             case retries.Again(delay):
-                outbox.postpone(subject_id, token, delay, reason)
+                held = outbox.postpone(subject_id, token, delay, reason)
             case retries.Dead():
-                _bury(kind, subject_id, token, reason)
+                held = _bury(kind, subject_id, token, reason)
+        if held and kind != "deliver":
+            invocations.note_attempt(subject_id, number, "failed", reason, seconds)
 
 
-def _bury(kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, reason: str) -> None:
-    log.warning("dead letter", kind=kind, subject=str(subject_id), reason=reason)
-    if kind == "deliver":
-        outbox.bury_delivery(subject_id, token, reason)
-    else:
-        invocations.bury(subject_id, token, reason)
+def _bury(kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, reason: str) -> bool:
+    bury = outbox.bury_delivery if kind == "deliver" else invocations.bury
+    held = bury(subject_id, token, reason)
+    if held:
+        log.warning("dead letter", kind=kind, subject=str(subject_id), reason=reason)
+    return held

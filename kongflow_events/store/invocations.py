@@ -172,13 +172,16 @@ def finish(runs: Sequence[Run], ended: Sequence[Ended]) -> None:
     )
 
 
-def bury(invocation_id: uuid.UUID, token: uuid.UUID, error: str) -> None:
-    """Make a claimed invocation a dead letter."""
-    db.run(_BURY, {"id": invocation_id, "token": token, "error": error})
+def bury(invocation_id: uuid.UUID, token: uuid.UUID, error: str) -> bool:
+    """Make a claimed invocation a dead letter; False, and nothing changed, when the lease was lost to somebody else."""
+    return bool(db.run(_BURY, {"id": invocation_id, "token": token, "error": error}))
 
 
 def note_attempt(invocation_id: uuid.UUID, number: int, outcome: str, error: str, seconds: float) -> None:
-    """Write an attempt that failed without having gone over HTTP; `seconds` is how long it took."""
+    """Write an attempt that failed without having gone over HTTP; `seconds` is how long it took.
+
+    For whoever held the row until now, and gave it back or buried it in the same transaction.
+    """
     db.run(_NOTE, {"id": invocation_id, "number": number, "outcome": outcome, "error": error, "seconds": seconds})
 
 

@@ -149,23 +149,25 @@ def claim(kind: words.Kind, subject_id: uuid.UUID, lease: float) -> tuple[uuid.U
     return (token, found[0]["attempts"]) if found else None
 
 
-def postpone(subject_id: uuid.UUID, token: uuid.UUID, delay: float, error: str) -> None:
-    """Give a claimed row back, due in `delay` seconds."""
-    db.run(
+def postpone(subject_id: uuid.UUID, token: uuid.UUID, delay: float, error: str) -> bool:
+    """Give a claimed row back, due in `delay` seconds; False, and nothing changed, when the lease was lost."""
+    changed = db.run(
         """UPDATE outbox SET due_at = now() + %(delay)s * interval '1 second', lease_until = NULL, token = NULL,
                   hint_at = now() + %(delay)s * interval '1 second', hints = 0, last_error = %(error)s
             WHERE subject_id = %(id)s AND token = %(token)s""",
         {"id": subject_id, "token": token, "delay": delay, "error": error},
     )
+    return bool(changed)
 
 
-def bury_delivery(subject_id: uuid.UUID, token: uuid.UUID, error: str) -> None:
-    """Make a claimed delivery a dead letter: its row stays, never hinted again."""
-    db.run(
+def bury_delivery(subject_id: uuid.UUID, token: uuid.UUID, error: str) -> bool:
+    """Make a claimed delivery a dead letter: its row stays, never hinted again. False when the lease was lost."""
+    changed = db.run(
         """UPDATE outbox SET died_at = now(), hint_at = 'infinity', lease_until = NULL, token = NULL, last_error = %s
             WHERE subject_id = %s AND token = %s""",
         (error, subject_id, token),
     )
+    return bool(changed)
 
 
 def _hinted(row: db.Row) -> Hinted:
