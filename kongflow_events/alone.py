@@ -26,7 +26,7 @@ def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID
 
     1. Claim: count the attempt, lease the row; commit. Somebody else's row, or none: nothing to do.
     2. Past its attempts already: its workers died. Make it a dead letter.
-    3. Work, which deletes the row. A failure is written down and decides what follows.
+    3. Work, which deletes the row, or leaves it as it was. A failure is written down and decides what follows.
 
     A database that is away is nobody's failure: it is raised, and the lease runs out.
     """
@@ -41,6 +41,8 @@ def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID
     try:
         with db.atomic():
             work(token)
+            # What is left now was in other hands: a sender's, say, who has the event under his lock.
+            outbox.release(subject_id, token)
     except db.AWAY:
         raise
     except Exception as error:

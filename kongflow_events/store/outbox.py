@@ -149,6 +149,15 @@ def claim(kind: words.Kind, subject_id: uuid.UUID, lease: float) -> tuple[uuid.U
     return (token, found[0]["attempts"]) if found else None
 
 
+def release(subject_id: uuid.UUID, token: uuid.UUID) -> None:
+    """Give a claimed row back as it was, its attempt not counted; nothing when it is done, or claimed by somebody else."""
+    db.run(
+        """UPDATE outbox SET lease_until = NULL, token = NULL, attempts = attempts - 1
+            WHERE subject_id = %s AND token = %s""",
+        (subject_id, token),
+    )
+
+
 def postpone(subject_id: uuid.UUID, token: uuid.UUID, delay: float, error: str) -> bool:
     """Give a claimed row back, due in `delay` seconds; False, and nothing changed, when the lease was lost."""
     changed = db.run(
