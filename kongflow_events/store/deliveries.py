@@ -45,22 +45,24 @@ RETURNING subject_id
 """
 
 # Whoever inserts in the order of dispatchers waits for nobody who waits for it: two deliveries may meet at a one-shot
-# dispatcher.
+# dispatcher. A dispatcher that was deleted since it matched gets nothing, and makes no event delivered.
 _INVOKE = f"""
 WITH matched AS (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(records)s::uuid[], %(dispatchers)s::uuid[])
+    SELECT matched.id, event_record_id, dispatcher_id, environment_id, event, dispatchable, one_shot
+      FROM unnest(%(ids)s::uuid[], %(records)s::uuid[], %(dispatchers)s::uuid[])
         AS matched(id, event_record_id, dispatcher_id)
+      JOIN event_dispatchers AS dispatchers ON dispatchers.id = dispatcher_id
 ), made AS (
     INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable,
                              replay, pending_one_shot)
-    SELECT matched.id, dispatchers.environment_id, event_record_id, dispatcher_id, event, dispatchable,
-           %(replay)s, CASE WHEN one_shot THEN dispatcher_id END
-      FROM matched JOIN event_dispatchers AS dispatchers ON dispatchers.id = dispatcher_id
-     ORDER BY dispatcher_id, event_record_id
+    SELECT id, environment_id, event_record_id, dispatcher_id, event, dispatchable, %(replay)s,
+           CASE WHEN one_shot THEN dispatcher_id END
+      FROM matched ORDER BY dispatcher_id, event_record_id
     ON CONFLICT DO NOTHING
     RETURNING id, environment_id, dispatcher_id, dispatchable->>'type' = ANY(%(url_types)s) AS url
 ), owed AS ({outbox.OWE_MADE}), stamped AS (
-    UPDATE event_records SET delivered_at = now() WHERE id = ANY(%(records)s) AND %(replay)s = 0
+    UPDATE event_records SET delivered_at = now()
+     WHERE id IN (SELECT event_record_id FROM matched) AND %(replay)s = 0
 )
 SELECT id, url FROM made
 """
