@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from kongflow_events import outgoing, retries, settings, words
+from kongflow_events import crashes, outgoing, retries, settings, words
 from kongflow_events.store import db, invocations, outbox
 
 log = structlog.get_logger(__name__)
@@ -43,6 +43,7 @@ def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID
             work(token)
             # What is left now was in other hands: a sender's, say, who has the event under his lock.
             outbox.release(subject_id, token)
+        crashes.point(f"{kind}.after_commit")
     except db.AWAY:
         raise
     except Exception as error:

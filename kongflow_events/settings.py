@@ -24,6 +24,13 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 SLOWEST_RATE = 0.001
 Burst = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
+# The points of `crashes`, each with the passing at which to end; empty for none.
+CRASH_POINTS = (
+    *(f"{verb}.{when}_commit" for verb in ("ingest", "relay", "deliver", "invoke") for when in ("before", "after")),
+    "relay.after_publish",
+    *(f"post.after_{step}" for step in ("claim", "call", "finish")),
+)
+CrashAt = Annotated[str, msgspec.Meta(pattern=rf"^(({'|'.join(CRASH_POINTS)}):[1-9][0-9]{{0,5}})?$")]
 
 
 class BadSettings(Exception):
@@ -63,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     organization_burst: Burst = 750
     # Networks (CIDR, comma separated) that URL targets may be in although they are not public.
     allowed_networks: str = ""
+    # Where this process is to end itself, and at which passing: for the fault harness, never for a service.
+    crash_at: CrashAt = ""
 
     @property
     def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

@@ -13,7 +13,7 @@ from functools import partial
 
 import structlog
 
-from kongflow_events import alone, matching, words
+from kongflow_events import alone, crashes, matching, words
 from kongflow_events.store import db, deliveries
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,9 @@ def deliver_event(record_id: uuid.UUID) -> None:
 def _deliver_together(ids: Collection[uuid.UUID]) -> Hints:
     try:
         with db.atomic():
-            return _deliver(ids, None)
+            hints = _deliver(ids, None)
+        crashes.point("deliver.after_commit")
+        return hints
     except db.AWAY:
         raise
     except Exception:
@@ -69,6 +71,8 @@ def _deliver(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> Hints:
     taken = deliveries.take(chosen, token) if chosen else set()
     wanted = [match for record_id in chosen if record_id in taken for match in matches.get(record_id, ())]
     made = deliveries.invoke(wanted) if wanted else deliveries.Made([], [])
+    if taken:
+        crashes.point("deliver.before_commit")
     return {"invoke": made.invoke, "post": made.post, "deliver": [event.id for event in locked[len(chosen) :]]}
 
 

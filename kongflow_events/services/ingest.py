@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kongflow_events import errors, limits, models, schemas, settings, words
+from kongflow_events import crashes, errors, limits, models, schemas, settings, words
 from kongflow_events.store import db, events
 
 # Retention may take a record away between the two statements; more often than this in a row is not retention.
@@ -25,7 +25,11 @@ def ingest_send_event(
     """
     _admit(environment, 1)
     sent = _sent(event)
-    return _store(environment, [sent], _when(options))[sent.event_id]
+    # One statement that commits by itself: before it is as far as anybody can come before its commit.
+    crashes.point("ingest.before_commit")
+    stored = _store(environment, [sent], _when(options))
+    crashes.point("ingest.after_commit")
+    return stored[sent.event_id]
 
 
 def ingest_send_events(
@@ -39,7 +43,9 @@ def ingest_send_events(
     _admit(environment, len(batch))
     sent = [_sent(event) for event in batch]
     when = _when(options)
-    return db.retrying_deadlocks(lambda: _store_all(environment, sent, when))
+    stored = db.retrying_deadlocks(lambda: _store_all(environment, sent, when))
+    crashes.point("ingest.after_commit")
+    return stored
 
 
 def ingest_cloud_events(environment: words.Environment, batch: Sequence[schemas.SendEvent]) -> list[models.EventRecord]:
@@ -67,6 +73,7 @@ def _store_all(
     with db.atomic():
         for round_ in _rounds(sent):
             latest |= _store(environment, round_, when)
+        crashes.point("ingest.before_commit")
     return [latest[event.event_id] for event in sent]
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import structlog
 
-from kongflow_events import alone, words
+from kongflow_events import alone, crashes, words
 from kongflow_events.store import db, invocations
 
 log = structlog.get_logger(__name__)
@@ -35,6 +35,7 @@ def _invoke_together(ids: Collection[uuid.UUID]) -> None:
     try:
         with db.atomic():
             _invoke(ids, None)
+        crashes.point("invoke.after_commit")
     except db.AWAY:
         raise
     except Exception:
@@ -63,6 +64,7 @@ def _invoke(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> None:
                 if start.job_id and start.version_id
             ]
     invocations.finish(runs, ended)
+    crashes.point("invoke.before_commit")
 
 
 def _starts_of(taken: Sequence[invocations.Taken]) -> Mapping[str, list[invocations.Start]]:

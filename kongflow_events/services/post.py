@@ -12,7 +12,7 @@ from collections.abc import Collection
 import msgspec
 import structlog
 
-from kongflow_events import errors, outgoing, retries, schemas, settings, words
+from kongflow_events import crashes, errors, outgoing, retries, schemas, settings, words
 from kongflow_events.store import db, posts
 
 log = structlog.get_logger(__name__)
@@ -48,12 +48,15 @@ def _post(invocation_id: uuid.UUID) -> None:
         claimed = posts.claim(invocation_id, settings.current().post_timeout + _TO_FINISH)
         if claimed is None or _ended_before_the_call(claimed):
             return
+    crashes.point("post.after_claim")
     attempt, failure = _try(claimed)
+    crashes.point("post.after_call")
     with db.unit():
         if failure is None:
             posts.finish(claimed, "SUCCEEDED", None, attempt)
         else:
             _retry_or_bury(claimed, failure, attempt)
+    crashes.point("post.after_finish")
 
 
 def _try(claimed: posts.Claimed) -> tuple[posts.Attempt, Exception | None]:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from kongflow_events import errors, words
+from kongflow_events import crashes, errors, words
 from kongflow_events.store import db, outbox
 from kongflow_events.words import HintBatch
 
@@ -109,7 +109,10 @@ class Relay:
             if room <= 0:
                 self._orders[kind].behind = True
                 return total
-            rows = self._move(kind, room * size)
+            with db.atomic():
+                rows = self._move(kind, room * size)
+                if rows:
+                    crashes.point("relay.before_commit")
             self._publish(kind, rows, size)
             total += len(rows)
             if not self._orders[kind].behind:
@@ -132,11 +135,13 @@ class Relay:
     def _publish(self, kind: words.Kind, rows: Sequence[outbox.Hinted], size: int) -> None:
         if not rows:
             return
+        crashes.point("relay.after_commit")
         try:
             self._hints.publish(kind, _batches(rows, size))
         except errors.Retryable:
             outbox.unhint([row.id for row in rows])
             raise
+        crashes.point("relay.after_publish")
 
 
 def _batches(rows: Sequence[outbox.Hinted], size: int) -> list[HintBatch]:
