@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import dramatiq
@@ -26,6 +26,12 @@ LARGEST: Final = 16_384
 # Offers that wait for the publisher thread, and seconds that it leaves a broker alone that failed.
 _WAITING: Final = 1_000
 _REST: Final = 0.5
+# Seconds that the broker gets for one answer. One that is frozen keeps its connections and says nothing: the heartbeat
+# would notice after half a minute, and hold the relay's thread so long.
+_ANSWER: Final = 3.0
+
+
+_PERSISTENT: Final = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
 
 
 def encode(queue_name: str, batch: HintBatch) -> bytes:
@@ -77,7 +83,8 @@ class RabbitmqHints:
         """How many messages wait in the queue, which is declared when it is missing."""
         with self._translated():
             channel = self._open()
-            declared = channel.queue_declare(queue_name, durable=True, arguments=_arguments(queue_name))
+            with self._answered():
+                declared = channel.queue_declare(queue_name, durable=True, arguments=_arguments(queue_name))
             depth: int = declared.method.message_count
             return depth
 
@@ -85,13 +92,10 @@ class RabbitmqHints:
         """Hand over one message for each batch; returns when the broker has confirmed them all."""
         with self._translated():
             for batch in messages:
-                self._open().basic_publish(
-                    "",
-                    queue_name,
-                    encode(queue_name, batch),
-                    pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent),
-                    mandatory=True,
-                )
+                body = encode(queue_name, batch)
+                channel = self._open()
+                with self._answered():
+                    channel.basic_publish("", queue_name, body, _PERSISTENT, mandatory=True)
 
     def rest(self) -> None:
         """Answer the broker's heartbeats; does something once a second at most."""
@@ -99,23 +103,41 @@ class RabbitmqHints:
         if self._connection is None or now - self._rested < 1:
             return
         self._rested = now
-        with contextlib.suppress(errors.Retryable), self._translated():
+        with contextlib.suppress(errors.Retryable), self._translated(), self._answered():
             self._connection.process_data_events(0)
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        connection, self._connection, self._channel = self._connection, None, None
-        if connection is not None and connection.is_open:
-            with contextlib.suppress(Exception):
-                connection.close()
+        with contextlib.suppress(Exception), self._answered():
+            if self._connection is not None and self._connection.is_open:
+                self._connection.close()
+        self._connection = self._channel = None
 
     def _open(self) -> Any:
         if self._connection is None or self._connection.is_closed or self._channel.is_closed:
             self.close()
             self._connection = pika.BlockingConnection(self._parameters)
-            self._channel = self._connection.channel()
-            self._channel.confirm_delivery()
+            with self._answered():
+                self._channel = self._connection.channel()
+                self._channel.confirm_delivery()
         return self._channel
+
+    @contextlib.contextmanager
+    def _answered(self) -> Iterator[None]:
+        """End the connection when what goes on inside has no answer in time; its waiting calls then raise.
+
+        By pika's own timers and by what its heartbeat ends a connection with: it offers no deadline for one call.
+        """
+        if self._connection is None:
+            yield
+            return
+        impl = self._connection._impl  # noqa: SLF001 - there is no other way to it
+        late = pika.exceptions.AMQPConnectionError(f"no answer within {_ANSWER:g} s")
+        timer = impl.ioloop.call_later(_ANSWER, lambda: impl._terminate_stream(late))  # noqa: SLF001 - likewise
+        try:
+            yield
+        finally:
+            impl.ioloop.remove_timeout(timer)
 
     @contextlib.contextmanager
     def _translated(self) -> Any:

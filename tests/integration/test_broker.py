@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import dramatiq
 import pika
 import pytest
 
+from faults.proxy import Proxy
 from kongflow_events import broker, errors
 from kongflow_events.words import HintBatch
 from tests.servers import RabbitMQ, eventually, free_port
@@ -142,6 +146,27 @@ class TestPublishing:
     def test_a_broker_that_never_answers_is_retryable_within_seconds(self, black_hole: str) -> None:
         with pytest.raises(errors.Retryable):
             broker.RabbitmqHints(black_hole).depth(QUEUE)
+
+    @pytest.mark.parametrize("verb", ["depth", "publish", "close"])
+    def test_a_broker_that_freezes_on_a_standing_connection_holds_nobody(self, queues: RabbitMQ, verb: str) -> None:
+        with contextlib.closing(Proxy(urlsplit(queues.url).port or 0)) as proxy:
+            hints = broker.RabbitmqHints(f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F")
+            hints.depth(QUEUE)
+            proxy.set("freeze")
+            asked = {
+                "depth": lambda: hints.depth(QUEUE),
+                "publish": lambda: hints.publish(QUEUE, [HintBatch(("a",))]),
+                "close": hints.close,
+            }
+            with ThreadPoolExecutor(1) as asking:
+                # Its heartbeat would be missed after 15 to 30 s.
+                said = asking.submit(asked[verb]).exception(10)
+            assert isinstance(said, errors.Retryable) or verb == "close"
+
+            proxy.set("pass")
+            # What was frozen on its way may still arrive.
+            assert hints.depth(QUEUE) in {0, 1}
+            hints.close()
 
     def test_a_message_stays_small(self, hints: broker.RabbitmqHints) -> None:
         with pytest.raises(errors.Retryable, match="messages carry ids"):
