@@ -26,14 +26,20 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
 
     def prepare() -> None:
         prctl(_PR_SET_PDEATHSIG, number)
-        # The parent may have died before the request.
+        # As below.
         if os.getppid() != parent:
             os._exit(1)
 
     return prepare
 
 
-def signal_at_parents_death(number: signal.Signals) -> None:
-    """Ask for signal `number` at this process's parent's death; does nothing where the system has no such thing."""
+def signal_at_parents_death(number: signal.Signals, parent: int) -> None:
+    """Ask for signal `number` at the death of this process's `parent`; ends this process at once if that is dead already.
+
+    Does nothing where the system has no such thing.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
+        # The parent may have died before the request.
+        if os.getppid() != parent:
+            os._exit(1)

@@ -6,6 +6,7 @@ The consumer is a private class of dramatiq; the version is pinned, and the test
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -148,4 +149,6 @@ class DieWithMaster(dramatiq.Middleware):
 
     def after_process_boot(self, broker: dramatiq.Broker) -> None:  # noqa: ARG002 - dramatiq's
         """Ask the kernel for the signal."""
-        signal_at_parents_death(signal.SIGTERM)
+        master = multiprocessing.parent_process()
+        if master is not None and master.pid is not None:
+            signal_at_parents_death(signal.SIGTERM, master.pid)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from faults.machines import members
 from kongflow_events.services import environments, keys
 from kongflow_events.store import db
 from tests.processes import Http, procfile, query, running
@@ -179,6 +180,15 @@ def test_killed_workers_and_schedulers_lose_nothing(started: Service) -> None:
 
     assert started.count() == 600
     assert started.count("SELECT count(DISTINCT (event_record_id, job_id)) FROM job_runs") == 600
+
+
+def test_a_worker_whose_master_is_killed_at_its_birth_ends_too(service: Service) -> None:
+    with running([procfile()["worker"]], service.environ, service.log) as [master]:
+        eventually(lambda: len(members(master.pid)) > 1)
+        master.kill()
+
+        # It is still loading, and must not begin to consume.
+        eventually(lambda: members(master.pid) == [])
 
 
 def test_every_process_stops_when_it_is_asked_to(started: Service) -> None:
