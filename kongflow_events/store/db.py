@@ -47,12 +47,34 @@ for _table in models.TABLES:
 
 
 # Seconds that a server gets to end a statement by itself, before the client gives it up.
-_GRACE = 1.5
+_GRACE = 1.0
+# Seconds that a server gets to take a connection. The pool dials one at a time: who waited for a dial that came to
+# nothing does not dial again in these seconds after it, or each of many would wait for all before it.
+_DIAL = 2.0
+_NO_DIAL = 0.25
 _patience: float | None = None
 
 
 class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships no types
-    """The pool without a question to the server at each check-out: a connection that it ended has something to read."""
+    """The pool without a question to the server at each check-out: a connection that it ended has something to read.
+
+    While the server takes no connections at all, a thread waits for at most one dial.
+    """
+
+    _silent_until = 0.0
+
+    def _connect(self) -> Any:
+        asked = time.monotonic()
+        with self._pool_lock:
+            if not self._connections and time.monotonic() < self._silent_until:
+                raise psycopg2.OperationalError("the database does not answer")
+            try:
+                return super()._connect()
+            except psycopg2.OperationalError:
+                now = time.monotonic()
+                if now - asked >= _DIAL:
+                    self._silent_until = now + _NO_DIAL
+                raise
 
     def _is_closed(self, conn: Any) -> bool:
         return bool(conn.closed) or _readable(conn.fileno(), 0)
@@ -77,7 +99,8 @@ def _wait(connection: Any) -> None:
 
     The driver closes the connection when this raises.
     """
-    deadline = None if _patience is None else time.monotonic() + _patience
+    patience = _DIAL if connection.status == psycopg2.extensions.STATUS_SETUP else _patience
+    deadline = None if _patience is None or patience is None else time.monotonic() + patience
     while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
         events = select.POLLIN if state == psycopg2.extensions.POLL_READ else select.POLLOUT
         left = 3600.0 if deadline is None else deadline - time.monotonic()

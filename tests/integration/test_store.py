@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -157,11 +159,26 @@ class TestSchema:
                 assert db.rows("SELECT 1 AS one") == [{"one": 1}]
             db.close()
 
+    def test_many_who_dial_a_frozen_server_wait_for_one_dial(self) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=64) as frozen:
+            db.connect(f"postgresql://nobody@127.0.0.1:{frozen.getsockname()[1]}/x", pool_size=12, statement_seconds=3)
+
+            def enter() -> None:
+                with db.unit():
+                    raise AssertionError("nobody is there")
+
+            with ThreadPoolExecutor(12) as units:
+                entering = [units.submit(enter) for _ in range(12)]
+                # One after the other they would take two seconds each.
+                wait(entering, 10)
+                assert all(one.done() and isinstance(one.exception(), db.AWAY) for one in entering)
+            db.close()
+
     def test_a_connection_that_the_server_ended_is_replaced(self, database: str) -> None:
         db.connect(database, pool_size=1)
         with db.unit():
             [row] = db.rows("SELECT pg_backend_pid() AS pid")
-        query(database, f"SELECT pg_terminate_backend({row['pid']}, 5000)")
+        query(database, f"SELECT pg_terminate_backend({row['pid']}, 10000)")
         with db.unit():
             assert db.rows("SELECT 1 AS one") == [{"one": 1}]
         db.close()
