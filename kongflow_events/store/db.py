@@ -6,6 +6,7 @@ happens gives it back clean. Inside it, a single statement commits by itself; `a
 
 from __future__ import annotations
 
+import heapq
 import os
 import select
 import time
@@ -20,7 +21,7 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 import psycopg2.extras
-from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+from playhouse.pool import MaxConnectionsExceeded, PooledDatabase, PooledPostgresqlDatabase
 
 from kongflow_events import models
 
@@ -48,33 +49,42 @@ for _table in models.TABLES:
 
 # Seconds that a server gets to end a statement by itself, before the client gives it up.
 _GRACE = 1.0
-# Seconds that a server gets to take a connection. The pool dials one at a time: who waited for a dial that came to
-# nothing does not dial again in these seconds after it, or each of many would wait for all before it.
+# Seconds that a server gets to take a connection.
 _DIAL = 2.0
-_NO_DIAL = 0.25
 _patience: float | None = None
 
 
 class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships no types
     """The pool without a question to the server at each check-out: a connection that it ended has something to read.
 
-    While the server takes no connections at all, a thread waits for at most one dial.
+    It dials ahead of its lock: while a server takes no connections, nobody waits for the dials of others.
     """
 
-    _silent_until = 0.0
+    _dialling = 0
 
-    def _connect(self) -> Any:
-        asked = time.monotonic()
-        with self._pool_lock:
-            if not self._connections and time.monotonic() < self._silent_until:
-                raise psycopg2.OperationalError("the database does not answer")
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Take a connection from the pool, into which a fresh one is put first when it has none to give."""
+        if self._has_to_dial():
             try:
-                return super()._connect()
-            except psycopg2.OperationalError:
-                now = time.monotonic()
-                if now - asked >= _DIAL:
-                    self._silent_until = now + _NO_DIAL
-                raise
+                # The pool's own comes with the lock.
+                fresh = super(PooledDatabase, self)._connect()
+            finally:
+                with self._pool_lock:
+                    self._dialling -= 1
+            with self._pool_lock:
+                self._heap_counter += 1
+                heapq.heappush(self._connections, (time.time(), self._heap_counter, fresh))
+        taken: bool = super().connect(reuse_if_open)
+        return taken
+
+    def _has_to_dial(self) -> bool:
+        with self._pool_lock:
+            while self._connections and self._is_closed(self._connections[0][2]):
+                heapq.heappop(self._connections)
+            if self._connections or len(self._in_use) + self._dialling >= self._max_connections:
+                return False
+            self._dialling += 1
+            return True
 
     def _is_closed(self, conn: Any) -> bool:
         return bool(conn.closed) or _readable(conn.fileno(), 0)
@@ -141,6 +151,8 @@ def connect(url: str, pool_size: int = 8, *, statement_seconds: float = 10, wait
 
 def close() -> None:
     """Close every connection of the pool that is not in use, and those in use when they come back."""
+    global _patience  # noqa: PLW0603 - as above
+    _patience = None
     if _database.obj is not None:
         _database.close_all()
 

@@ -159,7 +159,7 @@ class TestSchema:
                 assert db.rows("SELECT 1 AS one") == [{"one": 1}]
             db.close()
 
-    def test_many_who_dial_a_frozen_server_wait_for_one_dial(self) -> None:
+    def test_many_who_dial_a_frozen_server_do_not_wait_for_each_other(self) -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=64) as frozen:
             db.connect(f"postgresql://nobody@127.0.0.1:{frozen.getsockname()[1]}/x", pool_size=12, statement_seconds=3)
 
