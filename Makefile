@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: dev test check lint clean
+.PHONY: dev test check faults faults-full lint clean
 
 dev: .venv/installed
 	@$(BIN)/kongflow-events dev
@@ -14,6 +14,15 @@ test: .venv/installed
 check: .venv/installed
 	@.ci/services rabbitmq node postgresql
 	@.ci/timed "make check" .ci/check
+
+# Everything that is known to break a service, done to this one: docs/reliability.md.
+faults: .venv/installed
+	@.ci/services rabbitmq
+	@.ci/timed "make faults" .ci/faults
+
+faults-full: .venv/installed
+	@.ci/services rabbitmq compiler
+	@.ci/timed "make faults-full" .ci/faults --full --seed 1 --seed 2 --seed 3
 
 lint: .venv/installed
 	$(BIN)/ruff check .

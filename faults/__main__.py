@@ -1,0 +1,5 @@
+"""`python -m faults`."""
+
+from faults.cli import main
+
+main()

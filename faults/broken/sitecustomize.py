@@ -1,0 +1,108 @@
+"""Python reads this at the start of every process whose PYTHONPATH leads here: it takes guards of the service away.
+
+`KONGFLOW_TEST_WITHOUT` names them, with commas. What the harness does not notice without a guard, it does not prove.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import time
+from typing import Any
+
+from pika.adapters.blocking_connection import BlockingChannel
+
+from kongflow_events import settings
+from kongflow_events.broker.hints import RabbitmqHints
+from kongflow_events.services import deliver, post, relay
+from kongflow_events.store import events, outbox, posts
+
+_LATE_CALLS = 8
+_NEXT_HINT = "now() + LEAST(60, power(2, LEAST(hints, 6))) * interval '1 second'"
+
+
+def _without(text: str, pattern: str, instead: str = "") -> str:
+    """`text` without what matches; a pattern that matches nothing would break nothing, and prove nothing."""
+    changed, count = re.subn(pattern, instead, text, flags=re.DOTALL)
+    assert count, f"there is no {pattern} to take away"
+    return changed
+
+
+def fence() -> None:
+    """A finish does not ask who holds the lease."""
+    posts._FINISH = _without(posts._FINISH, r" AND token = %\(token\)s")
+    posts._POSTPONE = _without(posts._POSTPONE, r" AND token = %\(token\)s")
+
+
+def relay_off() -> None:
+    """Nothing is hinted."""
+    relay.Relay.tick = lambda _: 0  # type: ignore[method-assign, assignment]
+
+
+def net() -> None:
+    """The relay hints each row once, and never again: what is lost behind it stays lost."""
+    outbox._HINT_OLDEST = _without(outbox._HINT_OLDEST, re.escape(_NEXT_HINT), "'infinity'")
+    outbox._HINT_LANES = _without(outbox._HINT_LANES, re.escape(_NEXT_HINT), "'infinity'")
+
+
+def confirms() -> None:
+    """Hints are published without waiting for the broker's word, and without the net that catches what that loses."""
+    net()
+    BlockingChannel.confirm_delivery = lambda _: None
+
+
+def unique() -> None:
+    """A send does not look whether its event is there; the scenario drops the constraint."""
+    events._SEND = _without(events._SEND, r"ON CONFLICT \(event_id, environment_id\) DO UPDATE.*?(?=RETURNING)")
+
+
+def depth() -> None:
+    """Every queue looks empty."""
+    ask = RabbitmqHints.depth
+
+    def empty(self: RabbitmqHints, queue_name: str) -> int:
+        ask(self, queue_name)
+        return 0
+
+    RabbitmqHints.depth = empty  # type: ignore[method-assign]
+
+
+def lethal() -> None:
+    """No guard: an event that kills each process that matches it."""
+    match = deliver._match
+
+    def fatal(records: Any) -> Any:
+        if any(record.name == "order.lethal" for record in records):
+            os._exit(9)
+        return match(records)
+
+    deliver._match = fatal  # type: ignore[assignment]
+
+
+def late() -> None:
+    """The first calls of a process are finished only when another has taken them over."""
+    call, passed = post._try, itertools.count()
+
+    def slow(claimed: Any) -> Any:
+        came = call(claimed)
+        if next(passed) < _LATE_CALLS:
+            # The lease is over by then, and the other one's call takes a second.
+            time.sleep(settings.current().post_timeout + post._TO_FINISH + 0.6)
+        return came
+
+    post._try = slow
+
+
+_GUARDS = {
+    "fence": fence,
+    "relay": relay_off,
+    "net": net,
+    "confirms": confirms,
+    "unique": unique,
+    "depth": depth,
+    "lethal": lethal,
+    "late": late,
+}
+for _name in filter(None, os.environ.get("KONGFLOW_TEST_WITHOUT", "").split(",")):
+    _GUARDS[_name]()

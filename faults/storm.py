@@ -1,0 +1,91 @@
+"""Everything at once, at random, for minutes: any process killed, both servers crashed, queues purged; then it drains."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from faults.processes import NAMES
+from faults.run import Run
+from faults.world import POST_LEASE
+from kongflow_events import words
+
+# Seconds between two kills, and how often in a storm each server crashes and the queues are purged.
+_KILLS_EVERY = 5.0
+_CRASHES = 5
+_PURGES = 10
+_RATE = 200.0
+# Events from which the service's capacity is measured, before the storm.
+_SAMPLE = 3_000
+
+
+def storm(run: Run, minutes: float) -> None:
+    """`minutes` of it at 200 events a second offered; the drain's bound follows from the backlog and the capacity."""
+    capacity = _capacity(run)
+    plan = _plan(run, 60 * minutes)
+    with run.load(_RATE, senders=24):
+        began = time.monotonic()
+        for at, do in plan:
+            time.sleep(max(0.0, began + at - time.monotonic()))
+            with contextlib.suppress(Exception):
+                # What is killed may be gone already; a server that does not come back is seen below.
+                do()
+        time.sleep(max(0.0, began + 60 * minutes - time.monotonic()))
+        run.world.heal()
+    backlog = run.world.owed()
+    run.measured |= {"capacity, events/s": round(capacity, 1), "backlog, rows": backlog}
+    run.drain_bound = POST_LEASE + 1.5 * backlog / capacity
+
+
+def _capacity(run: Run) -> float:
+    """Events a second that the service carries out when nothing stands in its way."""
+    run.send_directly(_SAMPLE)
+    began = time.monotonic()
+    run.world.within(300, "the sample is carried out", lambda: run.world.owed() == 0)
+    return _SAMPLE / (time.monotonic() - began)
+
+
+def _plan(run: Run, seconds: float) -> list[tuple[float, Callable[[], None]]]:
+    kills = [(at, lambda: _kill(run)) for at in _moments(seconds, int(seconds / _KILLS_EVERY))]
+    crashes = [(at, lambda: _crash_database(run)) for at in _moments(seconds, _CRASHES, 0.5)]
+    ends = [(at, lambda: _crash_broker(run)) for at in _moments(seconds, _CRASHES, 0.75)]
+    purges = [(at, lambda: _purge(run)) for at in _moments(seconds, _PURGES, 0.25)]
+    return sorted(kills + crashes + ends + purges, key=lambda one: one[0])
+
+
+def _moments(seconds: float, count: int, offset: float = 0.0) -> list[float]:
+    return [(number + offset) * seconds / count for number in range(count)]
+
+
+def _kill(run: Run) -> None:
+    name = run.random.choice(list(NAMES))
+    children = run.world.processes.children(name)
+    if children and run.random.random() < 0.5:
+        run.world.processes.kill_child(name, run.random.choice(children))
+    else:
+        run.world.processes.kill(name)
+    run.count("kills")
+
+
+def _crash_database(run: Run) -> None:
+    run.world.journal.note("database crashed")
+    run.world.postgres.crash()
+    run.world.postgres.start()
+    run.world.journal.note("database started")
+    run.count("database crashes")
+
+
+def _crash_broker(run: Run) -> None:
+    run.world.journal.note("broker killed")
+    run.world.node.kill()
+    run.world.node.start()
+    run.world.node.wait()
+    run.count("broker crashes")
+
+
+def _purge(run: Run) -> None:
+    connection = run.world.node.connect()
+    connection.channel().queue_purge(run.random.choice(words.KINDS))
+    connection.close()
+    run.count("purges")
