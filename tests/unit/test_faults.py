@@ -1,0 +1,137 @@
+"""The fault harness's own judgement: each invariant is green for what is right, and red for the one thing that is wrong."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import msgspec
+import pytest
+
+from faults import invariants, record
+from faults.evidence import Attempt, Call, Evidence, Invocation, Record, Rule, Try
+from faults.processes import Happened
+
+JOB, SHIP, HOOK = (uuid.UUID(int=number) for number in (1, 2, 3))
+RULES = [
+    Rule("ship", SHIP, frozenset(range(4)), frozenset({JOB})),
+    Rule("hook", HOOK, frozenset({3}), url="http://127.0.0.1/ok"),
+]
+RECORD, SHIPPED, HOOKED = (uuid.UUID(int=number) for number in (10, 11, 12))
+CALL = Call(str(HOOKED), "a", 100.0, "/ok", "ok", 200)
+FINE = Evidence(
+    rules=RULES,
+    attempts=[Attempt(["e-3"], 1, 99.0, 5.0, 200, stored=["e-3"])],
+    calls=[CALL],
+    records=[Record(RECORD, "e-3")],
+    invocations=[
+        Invocation(SHIPPED, "e-3", "ship", "SUCCEEDED", 1, None),
+        Invocation(HOOKED, "e-3", "hook", "SUCCEEDED", 1, None),
+    ],
+    runs=[(SHIPPED, JOB)],
+    tries=[Try(HOOKED, 1, "succeeded")],
+    owed=0,
+    leases=0,
+    deepest=10,
+    drained=1.0,
+    journal=[],
+)
+
+
+def seen(**changes: Any) -> Evidence:
+    return msgspec.structs.replace(FINE, **changes)
+
+
+def called_again(**changes: Any) -> list[Call]:
+    return [CALL, msgspec.structs.replace(CALL, at=112.0, **changes)]
+
+
+def red(evidence: Evidence) -> set[str]:
+    return {finding.partition(":")[0] for finding in invariants.findings(evidence, most=10)}
+
+
+def test_what_is_right_is_green() -> None:
+    assert red(FINE) == set()
+    assert (invariants.lost(FINE), invariants.duplicated(FINE)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "names"),
+    [
+        ({"records": [], "invocations": [], "runs": [], "tries": []}, {"I1"}),
+        ({"records": [Record(RECORD, "e-3"), Record(JOB, "e-3")]}, {"I1"}),
+        ({"attempts": [Attempt(["e-3"], 1, 99.0, 5.0, 200, stored=["e-4"])]}, {"I1"}),
+        ({"attempts": []}, {"I2"}),
+        ({"invocations": FINE.invocations[:1]}, {"I3"}),
+        ({"invocations": [*FINE.invocations, Invocation(JOB, "e-3", "hook", "DEAD", 1, None)]}, {"I3"}),
+        ({"runs": []}, {"I4"}),
+        ({"runs": [(SHIPPED, JOB)] * 2}, {"I4"}),
+        ({"runs": [(SHIPPED, JOB), (RECORD, JOB)]}, {"I4"}),
+        ({"calls": []}, {"I5"}),
+        ({"calls": called_again(hash="b"), "journal": [Happened(101.0, "SIGKILL poster")]}, {"I5"}),
+        ({"calls": called_again()}, {"I5"}),
+        ({"owed": 1}, {"I6"}),
+        ({"tries": [Try(HOOKED, 1, "timeout")]}, {"I7"}),
+        ({"tries": [Try(HOOKED, 1, "succeeded"), Try(HOOKED, 2, "succeeded")]}, {"I7"}),
+        ({"deepest": 11}, {"I8"}),
+        ({"leases": 1}, {"I9"}),
+    ],
+)
+def test_what_is_wrong_is_red_in_its_invariant(wrong: dict[str, Any], names: set[str]) -> None:
+    assert red(seen(**wrong)) == names
+
+
+@pytest.mark.parametrize(
+    ("happened", "explains"),
+    [
+        ("SIGKILL poster", True),
+        ("SIGSTOP group poster", True),
+        ("ended poster (-9)", True),
+        ("database crashed", True),
+        ("SIGTERM poster", False),
+        ("ended poster (0)", False),
+        ("SIGKILL worker-1", False),
+        ("broker killed", False),
+    ],
+)
+def test_a_repeat_is_explained_by_what_can_cause_one(happened: str, explains: bool) -> None:
+    between = seen(calls=called_again(), journal=[Happened(105.0, happened)])
+    before = seen(calls=called_again(), journal=[Happened(90.0, happened)])
+
+    assert (red(between) == set()) is explains
+    assert red(before) == {"I5"}
+
+
+def test_a_call_whose_answer_came_too_late_may_be_repeated() -> None:
+    tries = [Try(HOOKED, 1, "timeout"), Try(HOOKED, 2, "succeeded")]
+    twice = [FINE.invocations[0], msgspec.structs.replace(FINE.invocations[1], attempts=2)]
+
+    assert red(seen(calls=called_again(), tries=tries, invocations=twice)) == set()
+
+
+def test_an_event_is_lost_that_is_not_stored_or_not_carried_out() -> None:
+    pending = msgspec.structs.replace(FINE.invocations[0], status="PENDING")
+
+    assert invariants.lost(seen(records=[])) == 1
+    assert invariants.lost(seen(invocations=[pending, FINE.invocations[1]])) == 1
+    assert invariants.duplicated(seen(runs=[(SHIPPED, JOB)] * 3)) == 2
+
+
+def test_many_breaches_of_one_kind_are_counted_not_listed() -> None:
+    many = [Record(uuid.uuid4(), f"x-{number}") for number in range(10)]
+
+    assert [finding for finding in invariants.findings(seen(records=many), 10) if finding.startswith("I2")][-1] == (
+        "I2: … and 7 more"
+    )
+
+
+def test_a_record_is_green_only_without_findings_and_losses() -> None:
+    def of(evidence: Evidence, *findings: str) -> record.Record:
+        return record.Record.of("F0", 1, evidence, list(findings), {}, 1.0)
+
+    assert of(FINE).green
+    assert not of(FINE, "late").green
+    assert not of(seen(records=[])).green
+    assert not record.Record.broken("F0", 1, "cannot be started", 1.0).green
+    assert "RED" in record.line(of(FINE, "late"))
+    assert record.totals([of(FINE), of(FINE, "late")]).startswith("1 of 2 green; 2 events acknowledged, 0 lost")
