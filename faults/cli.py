@@ -101,7 +101,7 @@ class Suite:
         return run.finish()
 
     def _control(self, control: controls.Control, seed: int) -> Record:
-        """Red is what is wanted here, in the invariant that was named; anything else is the finding."""
+        """Red is what is wanted here, in the invariant that was named; its absence is the finding."""
         # The guard that a single process lacks is taken away by its scenario.
         environ = {} if control.name == "unique" else guards.without(control.name)
 
@@ -133,8 +133,8 @@ def _judged(control: controls.Control, found: Record) -> Record:
     if control.turns_red is None:
         return found
     wrong = [] if control.turns_red in red else [f"{control.turns_red} did not turn red; red are {red}"]
-    seen = {f"turned red: {name}": 1.0 for name in red}
-    return msgspec.structs.replace(found, findings=wrong, unexpected=len(wrong), lost=0, duplicated=0, measured=seen)
+    note = f"without the guard: {', '.join(red)} red, {found.lost} lost, {found.duplicated} duplicated"
+    return msgspec.structs.replace(found, findings=wrong, unexpected=len(wrong), lost=0, duplicated=0, note=note)
 
 
 def _shown(name: str, seed: int, work: Callable[[], Record]) -> Record:

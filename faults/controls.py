@@ -20,6 +20,11 @@ class Control(NamedTuple):
     quick: bool = False
 
 
+def _unfenced(run: Run) -> None:
+    run.add_hook("slow")
+    processes.late_finish(run, "fence")
+
+
 def _plain(run: Run) -> None:
     with run.load():
         run.pause(3)
@@ -48,9 +53,7 @@ def _no_constraint(run: Run) -> None:
 CONTROLS = {
     one.name: one
     for one in (
-        Control(
-            "fence", "a finish does not ask who holds the lease", lambda run: processes.late_finish(run, "fence"), "I7"
-        ),
+        Control("fence", "a finish does not ask who holds the lease", _unfenced, "I7"),
         Control("relay", "the relay is off", _plain, "I6"),
         Control("net", "each row is hinted once, and never again", _twice_killed, None),
         Control("confirms", "as `net`, and hints are published unconfirmed", _twice_killed, "I6"),

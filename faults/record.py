@@ -42,6 +42,7 @@ class Record(msgspec.Struct, frozen=True):
     seconds: float = 0.0
     findings: list[str] = []
     measured: dict[str, float] = {}
+    note: str = ""
     at: str = ""
     machine: str = ""
 
@@ -111,9 +112,9 @@ def line(record: Record) -> str:
         f"{record.name:<10} {record.seed:>4} {record.attempted:>7} {record.acknowledged:>7} {record.ok:>7} {record.lost:>4}"
         f" {record.duplicated:>4} {record.unexpected:>5} {record.recovered:>5} {record.calls:>6} {record.repeated:>3}"
         f" {record.drain_seconds:>6} {record.depth:>5} {record.p50_ms:>6} {record.p99_ms:>7} {record.failed_requests:>5}"
-        f" {record.seconds:>6} {'green' if record.green else 'RED'}"
+        f" {record.seconds:>6} {'green' if record.green else 'RED'} {record.note}"
     )
-    return "\n".join([row, *(f"    {finding}" for finding in record.findings)])
+    return "\n".join([row.rstrip(), *(f"    {finding}" for finding in record.findings)])
 
 
 def totals(records: Sequence[Record]) -> str:

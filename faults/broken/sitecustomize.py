@@ -85,10 +85,10 @@ def late() -> None:
     call, passed = post._try, itertools.count()
 
     def slow(claimed: Any) -> Any:
-        came = call(claimed)
-        if next(passed) < _LATE_CALLS:
-            # The lease is over by then, and the other one's call takes a second.
-            time.sleep(settings.current().post_timeout + post._TO_FINISH + 0.6)
+        number, came = next(passed), call(claimed)
+        if number < _LATE_CALLS:
+            # A call to /slow has taken a second already: the lease is over by then, and another one's call is under way.
+            time.sleep(settings.current().post_timeout + post._TO_FINISH - 0.4)
         return came
 
     post._try = slow

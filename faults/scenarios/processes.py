@@ -117,11 +117,14 @@ def poster_stopped(run: Run) -> None:
 
 
 def late_finish(run: Run, *guards_gone: str) -> None:
-    """A poster finishes its first calls when their leases are over and another poster is at them again."""
-    run.add_hook("slow")
+    """A poster finishes its first calls when their leases are over and another poster is at them again.
+
+    The run has a hook that is slow.
+    """
     run.world.processes.dress("poster", **guards.without("late", *guards_gone))
     with run.load(8, bulk_every=0):
         run.pause(4)
+    run.world.journal.note("the poster outlives its leases")
     # Its first calls are waiting to be finished, so the other one is there in time.
     run.world.processes.add("poster-2", procfile()["poster"])
     run.within(POST_LEASE + 10, "everything is carried out", lambda: run.world.owed() == 0)
