@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -26,20 +27,22 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
 
     def prepare() -> None:
         prctl(_PR_SET_PDEATHSIG, number)
-        # As below.
+        # The parent may have died before the request.
         if os.getppid() != parent:
             os._exit(1)
 
     return prepare
 
 
-def signal_at_parents_death(number: signal.Signals, parent: int) -> None:
-    """Ask for signal `number` at the death of this process's `parent`; ends this process at once if that is dead already.
+def stop_at_masters_death() -> None:
+    """Ask for SIGTERM at the death of the process that started this one by `multiprocessing`, as servers start workers.
 
-    Does nothing where the system has no such thing.
+    Ends this process at once if that one is dead already. Does nothing in a process that was started otherwise, or where
+    the system has no such thing.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
-        # The parent may have died before the request.
-        if os.getppid() != parent:
+    master = multiprocessing.parent_process()
+    if sys.platform == "linux" and master is not None:
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        # It may have died before the request.
+        if os.getppid() != master.pid:
             os._exit(1)

@@ -89,14 +89,14 @@ class Http:
 
     def wait(self, path: str = "/readyz") -> None:
         """Until the service is ready."""
+        eventually(lambda: self.answers(path), 40, f"{self.url}{path} is ready")
 
-        def answers() -> bool:
-            try:
-                return bool(self._pool.request("GET", self.url + path).status == 200)
-            except urllib3.exceptions.HTTPError:
-                return False
-
-        eventually(answers, 40, f"{self.url}{path} is ready")
+    def answers(self, path: str) -> bool:
+        """Whether it says 200."""
+        try:
+            return bool(self._pool.request("GET", self.url + path).status == 200)
+        except urllib3.exceptions.HTTPError:
+            return False
 
 
 def query(url: str, statement: str) -> list[tuple[Any, ...]]:

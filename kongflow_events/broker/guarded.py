@@ -6,9 +6,7 @@ The consumer is a private class of dramatiq; the version is pinned, and the test
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import signal
 import threading
 import time
 from typing import Any, Final
@@ -20,7 +18,7 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Retries
 
-from kongflow_events.processes import signal_at_parents_death
+from kongflow_events.processes import stop_at_masters_death
 
 log = structlog.get_logger(__name__)
 
@@ -149,6 +147,4 @@ class DieWithMaster(dramatiq.Middleware):
 
     def after_process_boot(self, broker: dramatiq.Broker) -> None:  # noqa: ARG002 - dramatiq's
         """Ask the kernel for the signal."""
-        master = multiprocessing.parent_process()
-        if master is not None and master.pid is not None:
-            signal_at_parents_death(signal.SIGTERM, master.pid)
+        stop_at_masters_death()

@@ -6,6 +6,7 @@ import sys
 from typing import Final
 
 from kongflow_events import logs, settings
+from kongflow_events.processes import stop_at_masters_death
 from kongflow_events.store import db
 from kongflow_events.web.app import create_app
 
@@ -17,6 +18,8 @@ try:
 except settings.BadSettings as error:
     sys.exit(f"kongflow-events: {error}")
 
+# An orphan would go on serving, and share the port with those that are started in its place.
+stop_at_masters_death()
 logs.configure()
 db.connect(_current.database_url, _current.pool_size, statement_seconds=_STATEMENT_SECONDS)
 app = create_app(_current)

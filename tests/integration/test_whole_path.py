@@ -191,6 +191,14 @@ def test_a_worker_whose_master_is_killed_at_its_birth_ends_too(service: Service)
         eventually(lambda: members(master.pid) == [])
 
 
+def test_what_serves_the_api_ends_with_its_master(service: Service) -> None:
+    with running([procfile()["web"]], service.environ, service.log) as [master]:
+        eventually(lambda: service.http.answers("/healthz"))
+        master.kill()
+
+        eventually(lambda: members(master.pid) == [])
+
+
 def test_every_process_stops_when_it_is_asked_to(started: Service) -> None:
     for process in started.processes.values():
         process.terminate()
