@@ -48,7 +48,7 @@ class Proxy:
 
     def close(self) -> None:
         """End it."""
-        self._do(self._change("refuse"))
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -69,6 +69,13 @@ class Proxy:
             await self._break_all()
         elif self._server is None:
             await self._listen()
+
+    async def _end(self) -> None:
+        await self._change("refuse")
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     async def _break_all(self) -> None:
         for writer in self._writers:

@@ -118,9 +118,9 @@ def line(record: Record) -> str:
 
 
 def totals(records: Sequence[Record]) -> str:
-    """What all of them come to."""
+    """What all of them come to; controls, which lose and repeat on purpose, count as green or not and as nothing else."""
     sums: Counter[str] = Counter()
-    for record in records:
+    for record in (one for one in records if not one.note):
         for name in ("attempted", "acknowledged", "lost", "duplicated", "calls", "repeated", "invocations"):
             sums[name] += getattr(record, name)
     green = sum(record.green for record in records)
