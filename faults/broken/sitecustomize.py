@@ -13,9 +13,9 @@ from typing import Any
 
 from pika.adapters.blocking_connection import BlockingChannel
 
-from kongflow_events import settings
+from kongflow_events import matching, settings
 from kongflow_events.broker.hints import RabbitmqHints
-from kongflow_events.services import deliver, post, relay
+from kongflow_events.services import post, relay
 from kongflow_events.store import events, outbox, posts
 
 _LATE_CALLS = 8
@@ -70,14 +70,14 @@ def depth() -> None:
 
 def lethal() -> None:
     """No guard: an event that kills each process that matches it."""
-    match = deliver._match
+    match = matching.match
 
     def fatal(records: Any) -> Any:
         if any(record.name == "order.lethal" for record in records):
             os._exit(9)
         return match(records)
 
-    deliver._match = fatal  # type: ignore[assignment]
+    matching.match = fatal
 
 
 def late() -> None:
