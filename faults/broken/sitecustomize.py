@@ -77,7 +77,7 @@ def lethal() -> None:
             os._exit(9)
         return match(records)
 
-    matching.match = fatal
+    matching.match = fatal  # type: ignore[assignment]
 
 
 def late() -> None:
