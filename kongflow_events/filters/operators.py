@@ -71,6 +71,9 @@ def _only(*kinds: Kind) -> Callable[[Any], frozenset[Kind]]:
     return lambda _: wanted
 
 
+_TEXTS: Final = f"a string, or a list of 1 to {MOST_CHOICES} strings"
+
+
 def _text(test: Callable[[list[str]], Callable[[str], bool]], *, upstream: bool = False) -> Operator:
     """An operator on strings; `test` makes a predicate of the texts of which any will do."""
 
@@ -78,8 +81,7 @@ def _text(test: Callable[[list[str]], Callable[[str], bool]], *, upstream: bool 
         holds = test(choices(operand))
         return lambda value: isinstance(value, str) and holds(value)
 
-    wants = f"a string, or a list of 1 to {MOST_CHOICES} strings"
-    return Operator(wants, _is_texts, compiled, _only("string"), _is_text if upstream else None)
+    return Operator(_TEXTS, _is_texts, compiled, _only("string"), _is_text if upstream else None)
 
 
 def _ordered(test: Callable[[float, float], bool]) -> Operator:
@@ -319,7 +321,7 @@ OPERATORS: Final[dict[str, Operator]] = {
     "$contains": _text(_contains),
     "$wildcard": _text(_resembles),
     "$regex": Operator("a regular expression, which is a string", _is_text, _regex, _only("string")),
-    "$cidr": _text(_contains)._replace(test=_cidr),
+    "$cidr": Operator(_TEXTS, _is_texts, _cidr, _only("string")),
     "$before": _time(lambda at, bound: at < bound),
     "$after": _time(lambda at, bound: at > bound),
     "$size": Operator(f"a length, or an object of {', '.join(COMPARISONS)} for it", _is_size, _size, _only("array")),

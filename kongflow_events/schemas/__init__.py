@@ -56,9 +56,9 @@ from kongflow_events.schemas.requests import (
     parse_job,
     parse_send,
     parse_send_bulk,
-    semver_key,
     send_event,
 )
+from kongflow_events.schemas.semver import semver_key
 from kongflow_events.schemas.shown import (
     dispatcher,
     dispatcher_page,

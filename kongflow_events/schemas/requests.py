@@ -15,6 +15,7 @@ from kongflow_events import errors, patterns, words
 from kongflow_events.dates import Instant
 from kongflow_events.schemas import typed
 from kongflow_events.schemas.references import ref
+from kongflow_events.schemas.semver import SemVer
 
 # What stands in an index has to fit into one: these many characters do, whatever their width.
 _LONGEST_KEY = patterns.LONGEST
@@ -22,16 +23,6 @@ _LONGEST_SOURCE = 128
 Key = Annotated[str, Meta(max_length=_LONGEST_KEY)]
 Source = Annotated[str, Meta(max_length=_LONGEST_SOURCE)]
 Text = Annotated[str, Meta(min_length=1, max_length=_LONGEST_KEY)]
-# A semantic version (semver.org, 2.0.0).
-SemVer = Annotated[
-    str,
-    Meta(
-        max_length=256,
-        pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
-        r"(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?"
-        r"(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$(?!\n)",
-    ),
-]
 Filter = Annotated[dict[str, Any], Meta(extra_json_schema=ref("EventFilter"))]
 Names = Annotated[list[Key], Meta(min_length=1)]
 DispatchableType = Literal["JOB_VERSION", "DYNAMIC_TRIGGER", "EPHEMERAL"]
@@ -336,15 +327,6 @@ def send_event(
     body = {"event": {key: value for key, value in event.items() if value is not None}}
     parsed, _ = parse_send(msgspec.json.encode(body))
     return msgspec.structs.replace(parsed, timestamp=timestamp)
-
-
-def semver_key(version: str) -> tuple[Any, ...]:
-    """Sorts semantic versions by precedence (semver.org §11): a pre-release comes before its release."""
-    core, _, prerelease = version.partition("+")[0].partition("-")
-    numbers = tuple(int(number) for number in core.split("."))
-    if not prerelease:
-        return (*numbers, 1)
-    return (*numbers, 0, *((0, int(part), "") if part.isdigit() else (1, 0, part) for part in prerelease.split(".")))
 
 
 def _known(value: Any) -> Any:
