@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import click
 import msgspec
@@ -33,15 +33,14 @@ _MATRIX = "points"
 def main(size: str, only: str, seeds: tuple[int, ...], minutes: float) -> None:
     """Break the service in every way that is known, and look whether anything was lost or done twice."""
     names = [name.strip() for name in only.split(",") if name.strip()] or _chosen(size)
-    records: list[Record] = []
-    with contextlib.closing(Servers()) as servers:
+    # Ended by a signal, it still ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    with closing(Servers()) as servers, closing(Suite(servers, full=size == "full")) as suite:
         print(record.HEAD, flush=True)
-        suite = Suite(servers, full=size == "full")
         if minutes:
-            names = []
-            records += [suite.run("storm", seed, lambda run: storm(run, minutes)) for seed in seeds]
-        records += [suite.run_named(name, seed) for seed in seeds for name in names]
-        suite.close()
+            records = [suite.run("storm", seed, lambda run: storm(run, minutes)) for seed in seeds]
+        else:
+            records = [suite.run_named(name, seed) for seed in seeds for name in names]
     path = record.keep(records, "storm" if minutes else size)
     print(record.totals(records), f"kept in {path}", sep="\n")
     sys.exit(not all(one.green for one in records))
