@@ -136,15 +136,17 @@ def unhint(ids: Collection[uuid.UUID]) -> None:
 def claim(kind: words.Kind, subject_id: uuid.UUID, lease: float) -> tuple[uuid.UUID, int] | None:
     """Take one due row alone for `lease` seconds; returns the token and this attempt's number, None if there is none.
 
-    The attempt is counted here, and committed by the caller before the work, so that a worker's death counts too.
+    The attempt is counted here, and committed by the caller before the work, so that a worker's death counts too; the
+    row is then hinted as soon as the lease is over, whatever the pause after its last hint.
     """
     token = uuid.uuid4()
     found = db.rows(
-        """UPDATE outbox SET lease_until = now() + %s * interval '1 second', token = %s, attempts = attempts + 1
+        """UPDATE outbox SET lease_until = now() + %s * interval '1 second', token = %s, attempts = attempts + 1,
+                  hint_at = LEAST(hint_at, now() + %s * interval '1 second')
             WHERE subject_id = %s AND kind = %s AND due_at <= now() AND died_at IS NULL
               AND (lease_until IS NULL OR lease_until < now())
            RETURNING attempts""",
-        (lease, token, subject_id, kind),
+        (lease, token, lease, subject_id, kind),
     )
     return (token, found[0]["attempts"]) if found else None
 

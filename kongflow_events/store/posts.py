@@ -13,10 +13,12 @@ import msgspec
 
 from kongflow_events.store import db
 
-# The attempt is counted before the call: a worker that dies in it has used one up.
+# The attempt is counted before the call: a worker that dies in it has used one up. Its row is hinted when the lease is
+# over, and not only when the pause after its last hint is, which may be a minute; hint_at is mostly less, and stays.
 _CLAIM = """
 WITH claimed AS (
-    UPDATE outbox SET lease_until = now() + %(lease)s * interval '1 second', token = %(token)s, attempts = attempts + 1
+    UPDATE outbox SET lease_until = now() + %(lease)s * interval '1 second', token = %(token)s, attempts = attempts + 1,
+           hint_at = LEAST(hint_at, now() + %(lease)s * interval '1 second')
      WHERE subject_id = %(id)s AND kind = 'post' AND due_at <= now()
        AND (lease_until IS NULL OR lease_until < now())
     RETURNING subject_id, token, attempts

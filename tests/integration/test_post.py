@@ -154,6 +154,19 @@ class TestPost:
 
         assert self.state(made).status == "SUCCEEDED"
 
+    @pytest.mark.parametrize(("pause", "hinted_at_the_leases_end"), [("1 hour", True), ("5 seconds", False)])
+    def test_a_worker_that_dies_is_followed_by_a_hint_at_the_end_of_its_lease(
+        self, waiting: Callable[..., uuid.UUID], pause: str, hinted_at_the_leases_end: bool
+    ) -> None:
+        made = waiting("http://127.0.0.1:1/")
+        with db.unit():
+            db.run("UPDATE outbox SET hint_at = now() + %s::interval, hints = 12", (pause,))
+            assert posts.claim(made, 60)
+
+        [row] = self.owed()
+        assert (row.hint_at == row.lease_until) is hinted_at_the_leases_end
+        assert row.hint_at <= row.lease_until
+
     def test_a_row_whose_workers_died_is_buried_without_a_call(self, waiting: Callable[..., uuid.UUID]) -> None:
         with Receiver() as target:
             made = waiting(target.url)

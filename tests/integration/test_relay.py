@@ -10,7 +10,7 @@ import pytest
 
 from kongflow_events import errors, models, words
 from kongflow_events.services.relay import Relay
-from kongflow_events.store import db
+from kongflow_events.store import db, outbox
 from kongflow_events.words import HintBatch
 from tests.servers import eventually
 
@@ -203,3 +203,15 @@ def test_a_dead_delivery_is_never_hinted(relay: Relay) -> None:
         db.run("UPDATE outbox SET died_at = now(), hint_at = 'infinity'")
 
     assert relay.tick() == 0
+
+
+def test_a_row_that_is_taken_alone_is_hinted_when_its_lease_is_over_whatever_its_pause(
+    relay: Relay, queues: Queues
+) -> None:
+    owe(1, hints=12)
+    [row] = rows()
+    with db.unit():
+        db.run("UPDATE outbox SET hint_at = now() + interval '1 hour'")
+        assert outbox.claim("deliver", row.subject_id, 0.01)
+
+    eventually(lambda: relay.tick() == 1)
