@@ -99,6 +99,7 @@ def slow_clients(run: Run) -> None:
     run.expect_no_failed_request()
     run.expect_latency(calm, during, 2.0)
     stalled = [_stall(run, run.world.web_port) for _ in range(_STALLED)]
+    run.pause(1)
     run.measured["direct: others are served"] = float(run.world.answers())
     for client in stalled:
         client.close()
