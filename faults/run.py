@@ -28,6 +28,8 @@ from tests import factory
 # Seconds of a fault, at the events each second that are offered meanwhile.
 RATE = 60.0
 _LEDGER_SECONDS = 150
+# Seconds until every event has met a rule that is to be withdrawn.
+_MET = 60.0
 # Events of one transaction that goes past the API.
 _DIRECT = 500
 # Threads and files that a process may have more after a fault than before: its pools fill up, and a call is under way.
@@ -102,7 +104,9 @@ class Run:
             self.world.processes.restart(process, **environ)
 
     def withdraw(self, rule: evidence.Rule) -> None:
-        """Disable a rule whose target never answers well: what is owed to it is skipped, now."""
+        """Disable a rule whose target never answers well, once it has met every event: what is owed to it is skipped."""
+        delivering = "SELECT count(*) FROM outbox WHERE kind = 'deliver' AND died_at IS NULL"
+        self.world.within(_MET, "every event is delivered", lambda: self.world.number(delivering) == 0)
         with db.unit(), db.atomic():
             db.run("UPDATE event_dispatchers SET enabled = FALSE WHERE id = %s", (rule.dispatcher_id,))
             db.run("UPDATE outbox SET due_at = now(), hint_at = now() WHERE lane = %s", (rule.dispatcher_id,))
