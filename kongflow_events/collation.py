@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 # Collation keeps the long s apart from s, where compatibility decomposition would merge them: it steps aside meanwhile.
@@ -29,6 +30,8 @@ _JOINER: Final = "\u034f"
 _SPACES: Final = frozenset("\t\n\v\f\r\x85")
 
 
+# Several conditions look at one text; a few are remembered, because they may be long.
+@lru_cache(maxsize=16)
 def fold(text: str) -> str:
     """A text that is equal for all spellings that count as equal: two texts are, if their folds are."""
     if text.isascii() and text.isprintable():

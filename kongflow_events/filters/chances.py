@@ -5,6 +5,7 @@ Not every contradiction is found (a regular expression is not looked into), but 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import Any, Final
@@ -15,7 +16,7 @@ from kongflow_events.filters.values import KINDS, double
 Item = tuple[str, Any]
 
 # Pairs of texts, and looks at listed values, after which a contradiction is not looked for any more.
-_MOST_TRIED: Final = 10_000
+_MOST_TRIED: Final = 2500
 
 
 def can_never_hold(items: Sequence[Item]) -> bool:
@@ -56,12 +57,14 @@ def _time_bounds(items: Iterable[Item]) -> _Bounds:
 
 
 def _size_bounds(items: Iterable[Item]) -> _Bounds:
-    lows: list[tuple[Any, bool]] = [(0.0, False)]
+    """Bounds of a length, which is whole: above 0 and below 1 lies none."""
+    lows: list[tuple[Any, bool]] = [(0, False)]
     highs: list[tuple[Any, bool]] = []
     for operand in [operand for name, operand in items if name == "$size"]:
         asked = operand.items() if isinstance(operand, dict) else (("$gte", operand), ("$lte", operand))
-        more = _number_bounds(asked)
-        lows, highs = lows + more[0], highs + more[1]
+        below, above = _number_bounds(asked)
+        lows += [(math.floor(bound) + 1 if out else math.ceil(bound), False) for bound, out in below]
+        highs += [(math.ceil(bound) - 1 if out else math.floor(bound), False) for bound, out in above]
     return lows, highs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from kongflow_events.filters import checks
@@ -45,7 +45,7 @@ class Conjunction(NamedTuple):
     def explain(self, value: Any, at: str) -> Check:
         """Each of them."""
         below = [part.explain(value, at) for part in self.parts]
-        return checks.group(self.path, at, "all of", value, below, holds=self.holds(value))
+        return checks.group(self.path, at, "all of", value, below, holds=all(_held(below)))
 
 
 class Every(NamedTuple):
@@ -61,8 +61,8 @@ class Every(NamedTuple):
         found = value if isinstance(value, dict) else {}
         below = [node.explain(found.get(key, MISSING), join(at, key)) for key, node in self.keys.items()]
         below += [node.explain(value, at) for node in self.combined]
-        holds = self.holds(value)
-        note = _NOTHING if (value is None or value is MISSING) and not holds else None
+        refused = (value is None or value is MISSING) and bool(below)
+        holds, note = (False, _NOTHING) if refused else (all(_held(below)), None)
         return checks.group(self.path, at, "all of", value, below, holds=holds, note=note)
 
 
@@ -79,22 +79,32 @@ class Nested(NamedTuple):
         """As the filter says; for an array, by the element that passes or comes nearest."""
         if not isinstance(value, list):
             return self.inner.explain(value, at)
-        below = [self.inner.explain(one, f"{at}[{index}]") for index, one in enumerate(value[: checks.MOST_ELEMENTS])]
-        nearest = max(below, key=lambda check: (check.holds, checks.score(check)), default=None)
-        holds, note = self.holds(value), _about(value, below, nearest)
+        passing = next((index for index, one in enumerate(value) if self.inner.holds(one)), None)
+        looked = range(min(len(value), checks.MOST_ELEMENTS)) if passing is None else [passing]
+        below = [self.inner.explain(value[index], f"{at}[{index}]") for index in looked]
+        shown = max(below, key=checks.score, default=None)
         return checks.group(
-            self.inner.path, at, "any element", value, [nearest] if nearest else [], holds=holds, note=note
+            self.inner.path,
+            at,
+            "any element",
+            value,
+            [shown] if shown else [],
+            holds=passing is not None,
+            note=_about(value, len(below), shown),
         )
 
 
-def _about(value: Sequence[Any], below: Sequence[Check], nearest: Check | None) -> str:
-    if nearest is None:
+def _about(value: Sequence[Any], looked: int, shown: Check | None) -> str:
+    if shown is None:
         return "the list is empty"
-    place = f"of {len(value)} elements, {nearest.at}"
-    if nearest.holds:
+    place = f"of {len(value)} elements, {shown.at}"
+    if shown.holds:
         return f"{place} passes"
-    looked = "" if len(below) == len(value) else f" among the first {len(below)}"
-    return f"{place} comes nearest{looked}"
+    return f"{place} comes nearest" + ("" if looked == len(value) else f" among the first {looked}")
+
+
+def _held(below: Iterable[Check]) -> Iterator[bool]:
+    return (check.holds for check in below)
 
 
 class Combined(NamedTuple):
@@ -108,7 +118,7 @@ class Combined(NamedTuple):
     def explain(self, value: Any, at: str) -> Check:
         """Each sub-filter."""
         below = [part.explain(value, at) for part in self.parts]
-        return checks.group(self.path, at, self.name, value, below, holds=self.holds(value))
+        return checks.group(self.path, at, self.name, value, below, holds=_HOLD[self.name](_held(below)))
 
 
 def conjunction(path: str, parts: Sequence[Node]) -> Node:

@@ -32,8 +32,9 @@ from kongflow_events.filters.values import (
 # An operand is compared with each value: what a person writes is shorter by far.
 MOST_CHOICES: Final = 1000
 _LONGEST_PATTERN: Final = 500
-# RE2 takes time in proportion to instructions times characters: these two bound one look at a quarter of a second.
-_LARGEST_PROGRAM: Final = 2000
+# What looking through a text for a filter may cost: RE2 takes steps times characters, 2,000 times 65,536 a second on one
+# slow core at the worst; folding a text that long takes as long.
+MOST_STEPS: Final = 2000
 LONGEST_SEARCHED: Final = 65_536
 
 
@@ -139,7 +140,7 @@ def _ends(suffixes: list[str]) -> Callable[[str], bool]:
 
 def _ignores_case(texts: list[str]) -> Callable[[str], bool]:
     folded = frozenset(map(collation.fold, texts))
-    return lambda value: collation.fold(value) in folded
+    return lambda value: len(value) <= LONGEST_SEARCHED and collation.fold(value) in folded
 
 
 def _contains(parts: list[str]) -> Callable[[str], bool]:
@@ -190,19 +191,27 @@ def _pieces(pattern: str) -> list[str]:
 
 def _regex(operand: str) -> Test:
     """A search for an expression anywhere in the text, by RE2, which never goes back: linear in the text's length."""
+    expression = _expression(operand)
+    return lambda value: (
+        isinstance(value, str) and len(value) <= LONGEST_SEARCHED and expression.search(value) is not None
+    )
+
+
+def steps_of(operand: str) -> int:
+    """How many steps a regular expression, which is one, unfolds to."""
+    size: int = _expression(operand).programsize
+    return size
+
+
+def _expression(operand: str) -> Any:
     if len(operand) > _LONGEST_PATTERN:
         raise ValueError(f"An expression must not have more than {_LONGEST_PATTERN} characters")
     options = re2.Options()
     options.log_errors = False
     try:
-        expression = re2.compile(operand, options)
+        return re2.compile(operand, options)
     except re2.error as error:
         raise ValueError(f"Expected a regular expression as RE2 takes it: {error.args[0].decode()}") from None
-    if expression.programsize > _LARGEST_PROGRAM:
-        raise ValueError("The expression is too large: its repetitions or classes unfold to too many steps")
-    return lambda value: (
-        isinstance(value, str) and len(value) <= LONGEST_SEARCHED and expression.search(value) is not None
-    )
 
 
 def _cidr(operand: Any) -> Test:
@@ -217,20 +226,35 @@ def _cidr(operand: Any) -> Test:
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
-        return ipaddress.ip_network(text)
+        network = ipaddress.ip_network(_unscoped(text))
     except ValueError as error:
         raise ValueError(f"Expected a network as 10.0.0.0/8 or 2001:db8::/32: {error}") from None
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return ipaddress.ip_network(f"{mapped}/{network.prefixlen - _MAPPED_BITS}")
+
+
+# IPv4 addresses stand in IPv6's behind so many bits (RFC 4291 §2.5.5.2).
+_MAPPED_BITS: Final = 96
 
 
 def _address(value: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a text is; an IPv4 one in IPv6's clothes (RFC 4291 §2.5.5.2) is the IPv4 one."""
+    """The address that a text is; an IPv4 one in IPv6's clothes is the IPv4 one."""
     if not isinstance(value, str):
         return None
     try:
-        address = ipaddress.ip_address(value)
+        address = ipaddress.ip_address(_unscoped(value))
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def _unscoped(text: str) -> str:
+    """The text; ValueError for an address with a zone, which means something on one machine only."""
+    if "%" in text:
+        raise ValueError("an address with a zone is none that others know")
+    return text
 
 
 def _anything_but(operand: Any) -> Test:

@@ -17,8 +17,8 @@ from kongflow_events.paths import join, type_name
 DEEPEST: Final = 64
 # Each item of a list costs a look at the value; no rule that a person writes has as many.
 _MOST_OPERATORS: Final = 100
-# Each of them may take a quarter of a second on the worst of texts.
-_MOST_EXPRESSIONS: Final = 10
+# Sub-filters of one $or, $and or $nor: each looks at every element of a list.
+_MOST_PARTS: Final = 100
 # An answer names the first mistakes, so that it is not larger than the filter.
 _MOST_ISSUES: Final = 100
 
@@ -90,10 +90,10 @@ class _Parser:
     def __init__(self) -> None:
         self.issues: list[errors.Issue] = []
         self.warnings: list[str] = []
-        self._expressions = 0
+        self._steps = 0
 
-    def filter(self, raw: Any, path: str, depth: int) -> Every:
-        """A whole filter: an object whose keys must all hold."""
+    def filter(self, raw: Any, path: str, depth: int, *, of_and: bool = False) -> Every:
+        """A whole filter: an object whose keys must all hold; `of_and` says that the filter around it checks them too."""
         if not isinstance(raw, dict):
             self._refuse("invalid_type", path, f"Expected a filter, which is an object, received {type_name(raw)}")
             return _REFUSED
@@ -109,17 +109,20 @@ class _Parser:
             else:
                 self._say_if_it_looks_like_an_operator(key, at)
                 keys[key] = self._value(below, at, depth)
-        self._warn_of_contradictions(raw, path)
+        if not of_and:
+            self._warn_of_contradictions(raw, path)
         return nodes.every(path, keys, combined)
 
     def _combined(self, name: str, raw: list[Any], path: str, depth: int) -> Node:
-        parts = [self.filter(one, f"{path}[{index}]", depth + 1) for index, one in enumerate(raw)]
+        if len(raw) > _MOST_PARTS:
+            return self._refuse("too_big", path, f"{name} must not hold more than {_MOST_PARTS} filters")
+        parts = [
+            self.filter(one, f"{path}[{index}]", depth + 1, of_and=name == "$and") for index, one in enumerate(raw)
+        ]
         if name == "$nor":
             for index, one in enumerate(raw):
-                if one == {}:
-                    self._warn(
-                        f"{path}[{index}]: a filter without keys always holds, so that nothing can pass this $nor"
-                    )
+                if _always_holds(one):
+                    self._warn(f"{path}[{index}]: it always holds, so that nothing can pass this $nor")
         return nodes.combined(path, name, parts)
 
     def _value(self, raw: Any, path: str, depth: int) -> Node:
@@ -166,22 +169,28 @@ class _Parser:
             self._refuse("unrecognized_keys", path, f"Unknown operator; known are {', '.join(OPERATORS)}")
         elif not operator.accepts(operand):
             self._refuse("invalid_type", path, f"Expected {operator.wants}, received {type_name(operand)}")
-        elif name == "$regex" and self._is_one_too_many():
-            self._refuse("too_big", path, f"A filter must not hold more than {_MOST_EXPRESSIONS} regular expressions")
         else:
             return self._compiled(operator, name, operand, path)
         return None
 
     def _compiled(self, operator: operators.Operator, name: str, operand: Any, path: str) -> Leaf | None:
         try:
-            return Leaf(path, name, operand, operator.test(operand))
+            leaf = Leaf(path, name, operand, operator.test(operand))
         except ValueError as error:
             self._refuse("invalid_string", path, str(error))
             return None
+        if name == "$regex":
+            self._count_steps(operand, path)
+        return leaf
 
-    def _is_one_too_many(self) -> bool:
-        self._expressions += 1
-        return self._expressions > _MOST_EXPRESSIONS
+    def _count_steps(self, operand: str, path: str) -> None:
+        self._steps += operators.steps_of(operand)
+        if self._steps > operators.MOST_STEPS:
+            self._refuse(
+                "too_big",
+                path,
+                f"A filter's regular expressions must not unfold to more than {operators.MOST_STEPS} steps together",
+            )
 
     def _say_if_it_looks_like_an_operator(self, key: str, path: str) -> None:
         if key in OPERATORS or key in COMBINATIONS:
@@ -222,6 +231,11 @@ def _combines(key: str, raw: Any) -> bool:
     )
 
 
+def _always_holds(raw: Any) -> bool:
+    """Whether a filter asks nothing of any value that is there."""
+    return isinstance(raw, dict) and all(below == [] for below in raw.values())
+
+
 def _conditions(raw: Any) -> Iterator[Condition]:
     """What a filter and its `$and`s ask of each key, as operators that are good; mistakes are said elsewhere."""
     if not isinstance(raw, dict):
@@ -230,7 +244,7 @@ def _conditions(raw: Any) -> Iterator[Condition]:
         if key == "$and" and _combines(key, below):
             for one in below:
                 yield from _conditions(one)
-        elif isinstance(below, list) and below:
+        elif isinstance(below, list) and below and not _combines(key, below):
             yield from ((key, item) for item in _items(below))
 
 

@@ -38,6 +38,7 @@ ReasonCode = Literal[
     "manual",
     "expired",
     "request",
+    "brokenFilter",
     "payloadFilter",
     "contextFilter",
     "cancelled",

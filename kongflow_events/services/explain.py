@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -61,12 +61,8 @@ def _explanation(
     record: models.EventRecord | None = None,
     story: explanations.Story | None = None,
 ) -> schemas.Explanation:
-    payload, context = _checked(listed.row, event.subject)
-    against = [
-        *_why_not_heard(listed, event),
-        *_why_not_ready(listed.row, db.now()),
-        *_why_not_wanted(event, payload, context),
-    ]
+    payload, context, unwanted = _looked(listed.row, event.subject)
+    against = [*_why_not_heard(listed, event), *_why_not_ready(listed.row, db.now()), *unwanted]
     past = [] if record is None or story is None else list(_what_became(listed.row, record, story, matches=not against))
     return schemas.Explanation(
         dispatcher_id=listed.row.id,
@@ -79,20 +75,32 @@ def _explanation(
     )
 
 
-def _checked(
-    row: models.EventDispatcher, subject: filters.Subject
-) -> tuple[filters.Check | None, filters.Check | None]:
-    """Both filters with what came of each condition; None for one that asks nothing."""
+class _Looked(NamedTuple):
+    """Both filters with what came of each condition, None for one that asks nothing; and why they refuse the event."""
+
+    payload: filters.Check | None
+    context: filters.Check | None
+    reasons: list[schemas.Reason]
+
+
+def _looked(row: models.EventDispatcher, subject: filters.Subject) -> _Looked:
+    if row.payload_filter is None and row.context_filter is None:
+        # Asked before the payload is looked at: such a dispatcher takes what cannot be read too.
+        return _Looked(None, None, [])
     if not subject.view.readable:
-        return None, None
-    payload, context = (
-        None if raw is None else filters.parse(raw, path).explain(value, at)
-        for raw, path, value, at in (
-            (row.payload_filter, "payloadFilter", subject.view.payload, "payload"),
-            (row.context_filter, "contextFilter", subject.view.context, "context"),
-        )
-    )
-    return payload, context
+        said = "the payload is no request {url, method, headers, rawBody} that can be read"
+        return _Looked(None, None, [schemas.Reason("request", said)])
+    try:
+        payload = _explained(row.payload_filter, "payloadFilter", subject.view.payload, "payload")
+        context = _explained(row.context_filter, "contextFilter", subject.view.context, "context")
+    except filters.InvalidFilter as error:
+        # Only a row that was written past the service can be here; it matches nothing.
+        return _Looked(None, None, [schemas.Reason("brokenFilter", error.message)])
+    return _Looked(payload, context, list(_why_not_wanted(payload, context)))
+
+
+def _explained(raw: Any, path: str, value: Any, at: str) -> filters.Check | None:
+    return None if raw is None else filters.parse(raw, path).explain(value, at)
 
 
 def _why_not_heard(listed: dispatchers.Listed, event: _Event) -> Reasons:
@@ -116,9 +124,7 @@ def _why_not_ready(row: models.EventDispatcher, now: datetime) -> Reasons:
         yield schemas.Reason("expired", f"it expired at {schemas.iso(row.expires_at)}")
 
 
-def _why_not_wanted(event: _Event, payload: filters.Check | None, context: filters.Check | None) -> Reasons:
-    if not event.subject.view.readable:
-        yield schemas.Reason("request", "the payload is no request {url, method, headers, rawBody} that can be read")
+def _why_not_wanted(payload: filters.Check | None, context: filters.Check | None) -> Reasons:
     if payload is not None and not payload.holds:
         yield schemas.Reason("payloadFilter", filters.failure(payload))
     if context is not None and not context.holds:
@@ -133,8 +139,9 @@ def _what_became(
     elif story.dead:
         yield schemas.Reason("dead", f"the event's delivery used up its attempts: {story.last_error}")
     elif story.owed:
-        when = f"is due at {schemas.iso(record.deliver_at)}" if story.early else "is under way"
-        yield schemas.Reason("pending", f"the event's delivery {when}")
+        when = f"is due at {schemas.iso(story.due_at)}" if story.early and story.due_at else "is under way"
+        failed = f", after {story.tried} attempts: {story.last_error}" if story.last_error else ""
+        yield schemas.Reason("pending", f"the event's delivery {when}{failed}")
     elif matches and story.invocation_id is None:
         yield _why_missed(row, record)
 

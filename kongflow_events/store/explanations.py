@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 
 import msgspec
 
@@ -10,8 +11,8 @@ from kongflow_events import words
 from kongflow_events.store import db
 
 _STORY = """
-SELECT accounts.identifier AS account, owed.subject_id IS NOT NULL AS owed, owed.due_at > now() AS early,
-       owed.died_at IS NOT NULL AS dead, owed.last_error,
+SELECT accounts.identifier AS account, owed.subject_id IS NOT NULL AS owed, owed.due_at, owed.due_at > now() AS early,
+       owed.attempts AS tried, owed.died_at IS NOT NULL AS dead, owed.last_error,
        invocations.id AS invocation_id, invocations.status, invocations.reason, invocations.attempts,
        invocations.last_error AS invocation_error
   FROM event_records AS records
@@ -24,11 +25,13 @@ SELECT accounts.identifier AS account, owed.subject_id IS NOT NULL AS owed, owed
 
 
 class Story(msgspec.Struct, frozen=True):
-    """An event's delivery (`owed`, `early` and `dead` speak of it), and its invocation for the dispatcher, if any."""
+    """An event's delivery (`owed` to `last_error` speak of it), and its invocation for the dispatcher, if any."""
 
     account: str | None
     owed: bool
+    due_at: datetime | None
     early: bool | None
+    tried: int | None
     dead: bool | None
     last_error: str | None
     invocation_id: uuid.UUID | None

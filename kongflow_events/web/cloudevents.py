@@ -16,6 +16,10 @@ from kongflow_events.web.requests import answer, body_of
 _FAMILY: Final = "application/cloudevents"
 
 
+# The attributes that every CloudEvent has: one of them is enough to see what was meant.
+_TELLING: Final = frozenset(f"{cloudevents.HEADER}{name}" for name in ("specversion", "id", "source", "type"))
+
+
 class Sent(NamedTuple):
     """The CloudEvents of a request, and whether they came as a batch."""
 
@@ -37,7 +41,8 @@ def sent(request: falcon.Request, current: settings.Settings) -> Sent | None:
     if media_type.startswith(_FAMILY):
         raise errors.Unsupported(f"CloudEvents are read as {cloudevents.STRUCTURED} or {cloudevents.BATCHED}")
     headers = {name: value for name, value in request.headers_lower.items() if name.startswith(cloudevents.HEADER)}
-    if not headers:
+    # A header of that form that somebody's proxy adds makes no CloudEvent of an event of ours.
+    if headers.keys().isdisjoint(_TELLING):
         return None
     body = body_of(request, current.max_body)
     return Sent([cloudevents.parse_binary(headers, request.content_type or None, body)], many=False)

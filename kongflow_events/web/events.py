@@ -47,7 +47,9 @@ class Events:
         with db.unit():
             answer(response, schemas.event_log(ingest.ingest_send_event(environment, event, options)))
 
-    @operation("listEvents", query=schemas.EventsQuery, answer=schemas.EventPage, offers=formats.BATCH)
+    @operation(
+        "listEvents", query=schemas.EventsQuery, answer=schemas.EventPage, offers=formats.BATCH, headers=("Link",)
+    )
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List events, newest first.
 

@@ -12,7 +12,7 @@ from kongflow_events.schemas import examples
 from kongflow_events.schemas.formats import Format
 from kongflow_events.schemas.shapes import Schema, schemas_of
 from kongflow_events.web.operations import JSON, Described, Route, described, fields_of, path_of
-from kongflow_events.web.shared import ABOUT, FAILURES, HEADERS, KEYS, PATHS, TOPICS, Failure
+from kongflow_events.web.shared import ABOUT, FAILURES, HEADERS, KEYS, LIMITS, PATHS, TOPICS, Failure
 
 _REQUEST_ID: Final = "X-Request-Id"
 # Where an answer holds what a path asks for: whoever made something can go on with it.
@@ -168,7 +168,9 @@ def _failures(one: Described) -> set[int]:
 def _answer(status: int, one: Described, schema: Schema) -> dict[str, Any]:
     kind, media = (one.operation.others.get(status) or one.operation.answer), one.operation.media
     tagged = ["ETag"] if 304 in one.operation.refusals else []  # noqa: PLR2004 - HTTP's own number
-    made = {"description": HTTPStatus(status).phrase, "headers": _headers(*tagged)}
+    limits = LIMITS if one.door is not None else ()
+    headers = _headers(*tagged, *limits, *one.operation.headers)
+    made = {"description": HTTPStatus(status).phrase, "headers": headers}
     if one.method == "HEAD":
         return made
     others = one.operation.offers if status == HTTPStatus.OK else {}

@@ -25,7 +25,7 @@ class Operation(NamedTuple):
 
     `breach` is the status that says that a body breaks its schema, `refusals` are statuses beside those that every
     route of its kind has, `others` are answers with other statuses than 200. `accepts` and `offers` are other media types
-    of the body and of the answer.
+    of the body and of the answer, `headers` those that only this answer has.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Operation(NamedTuple):
     media: str = JSON
     accepts: Mapping[str, Format] = {}
     offers: Mapping[str, Format] = {}
+    headers: tuple[str, ...] = ()
 
 
 class Described(NamedTuple):

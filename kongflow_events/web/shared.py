@@ -56,12 +56,23 @@ _WHOLE: Final = {"type": "integer"}
 HEADERS: Final[dict[str, dict[str, Any]]] = {
     "X-Request-Id": {"description": "What the log calls this request.", "required": True, "schema": _TEXT},
     "Retry-After": {"description": "After how many seconds to come again.", "required": True, "schema": _WHOLE},
-    "X-RateLimit-Limit": {"description": "How many requests are let in.", "schema": _WHOLE},
+    "X-RateLimit-Limit": {
+        "description": "How many are let in at once: requests of the key, if it has a limit; in a 429 of an organization, "
+        "events.",
+        "schema": _WHOLE,
+    },
     "X-RateLimit-Remaining": {"description": "How many of them are left.", "schema": _WHOLE},
-    "X-RateLimit-Reset": {"description": "When more are let in, in milliseconds since 1970.", "schema": _WHOLE},
+    "X-RateLimit-Reset": {
+        "description": "When the same is let in again, in milliseconds since 1970.",
+        "schema": _WHOLE,
+    },
+    "Link": {"description": "Where a batch of CloudEvents goes on, if it does.", "schema": _TEXT},
     "Allow": {"description": "The methods that the route has.", "required": True, "schema": _TEXT},
     "ETag": {"description": "What `If-None-Match` asks for.", "required": True, "schema": _TEXT},
 }
+
+
+LIMITS: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 
 
 class Path(NamedTuple):
@@ -124,10 +135,10 @@ FAILURES: Final = {
     422: Failure("Invalid", "Something is not of its shape.", Breach, examples.ANSWERS[Breach]),
     429: Failure(
         "RateLimited",
-        "Too many requests with this key; come again later.",
+        "Too many requests with this key, or events of its organization; nothing was stored.",
         RateLimited,
         examples.ANSWERS[RateLimited],
-        ("Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
+        ("Retry-After", *LIMITS),
         "application/problem+json",
     ),
     500: Failure("Unforeseen", "Something is wrong with the service.", Unforeseen, examples.ANSWERS[Unforeseen]),

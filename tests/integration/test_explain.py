@@ -132,6 +132,19 @@ class TestLeaves:
         told = explain(alice, made, event={**event, "payload": {"no": "request"}})
         assert (codes(told), told["payloadFilter"]) == (["request"], None)
 
+    def test_a_dispatcher_without_filters_takes_what_cannot_be_read_as_delivery_does(self, alice: Api) -> None:
+        made = rule(alice)
+        alice.send(id="1", payload="no request", payloadType="REQUEST")
+        work()
+
+        told = explain(alice, made, eventId="1")
+        assert (told["matches"], told["reasons"], told["invocation"]["status"]) == (True, [], "SUCCEEDED")
+
+    def test_a_broken_filter_is_a_reason(self, alice: Api) -> None:
+        told = explain(alice, rule(alice, payload_filter={"a": 5}), event={"name": factory.JOB_EVENT})
+
+        assert (told["matches"], codes(told), told["payloadFilter"]) == (False, ["brokenFilter"], None)
+
 
 class TestReasons:
     @pytest.mark.parametrize(
@@ -224,6 +237,15 @@ class TestStories:
         assert told["later"]["reasons"][0]["message"].startswith("the event's delivery is due at 20")
         assert told["dead"]["reasons"][0]["message"] == "the event's delivery used up its attempts: odd"
         assert all(one["matches"] for one in told.values())
+
+    def test_a_delivery_that_failed_says_when_it_is_tried_again(self, alice: Api) -> None:
+        made = rule(alice)
+        alice.send(id="1")
+        with db.unit():
+            db.run("UPDATE outbox SET due_at = '2100-01-01', attempts = 3, last_error = 'odd'")
+
+        [reason] = explain(alice, made, eventId="1")["reasons"]
+        assert reason["message"] == "the event's delivery is due at 2100-01-01T00:00:00.000Z, after 3 attempts: odd"
 
     def test_the_account_of_a_stored_event_counts(self, alice: Api) -> None:
         made = rule(alice, external_account_id=factory.account(alice.environment, "acme"))

@@ -196,6 +196,7 @@ def test_each_operator_on_each_kind_of_value(item: Any, expected: str) -> None:
         ({"a": [10**23]}, {"a": 1e23}, True),
         ({"a": [{"$includes": 10**23}]}, {"a": [1e23]}, True),
         ({"a": [{"$gt": 1e308}]}, {"a": 10**400}, True),
+        ({"a": [{"$lt": -1e308}]}, {"a": -(10**400)}, True),
     ],
 )
 def test_odd_roots_nesting_and_equality(filter_: Any, value: Any, expected: bool) -> None:
