@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: dev test check faults faults-full lint clean
 
 dev: .venv/installed
-	@$(BIN)/kongflow-events dev
+	@$(BIN)/kongflow-events dev $(if $(PORT),--port $(PORT))
 
 test: .venv/installed
 	@.ci/services rabbitmq node

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,9 @@ PROJECT: Final = "dev"
 # Seconds between a child's death and its next start, and that a child gets to stop.
 _RESTART = 1.0
 _GRACE = 20.0
+# How often, and with which pauses, the port is tried before the web process counts as one that does not come up.
+_TRIES = 600
+_BETWEEN_TRIES = 0.1
 
 
 def run(data: Path, port: int) -> None:
@@ -50,7 +54,8 @@ def run(data: Path, port: int) -> None:
         children = [Child(_web(port), environ), Child([sys.executable, "-m", "kongflow_events.inprocess"], environ)]
         for child in children:
             child.start()
-        _greet(variables)
+        if _listens(port, stopping):
+            _greet(variables)
         _supervise(children, postgres, stopping)
     click.echo("Stopped.")
 
@@ -62,7 +67,19 @@ def _check_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise OSError(f"port {port} on 127.0.0.1 is taken ({error.strerror}); choose another with --port") from None
+            raise OSError(
+                f"port {port} on 127.0.0.1 is taken ({error.strerror}); choose another with --port or PORT"
+            ) from None
+
+
+def _listens(port: int, stopping: threading.Event) -> bool:
+    """Wait until somebody answers at the port, so that what is said to run does; False when it is to stop, or does not."""
+    for _ in range(_TRIES):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        if stopping.wait(_BETWEEN_TRIES):
+            break
+    return False
 
 
 class Child:

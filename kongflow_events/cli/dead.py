@@ -82,6 +82,7 @@ def show_dead(invocation_id: str, as_json: bool) -> None:
         ("status", told["status"]),
         ("reason", told["reason"] or "-"),
         ("redrives", str(told["redrives"])),
+        ("next attempt", told["nextAttemptAt"] or "-"),
     ]
     output.show_fields(fields)
     click.echo()
@@ -130,7 +131,7 @@ def redrive(ids: tuple[str, ...], every: bool, rate: int, yes: bool, wait: bool,
         return
     watch.confirm(f"Redrive {total} dead letters?", yes)
     started = call("POST", "/api/v1/redrives", body)
-    watch.follow("redrives", started, lambda one: f"{one['state']}  {one['done']} redriven", wait_for_it=wait)
+    watch.follow("redrives", started, "redriven", wait_for_it=wait, as_json=as_json)
 
 
 @dead.command("dismiss")
@@ -152,7 +153,7 @@ def cancel_redrive(redrive_id: str) -> None:
     Example: kongflow-events dead cancel 7
     """
     ended = call("POST", f"/api/v1/redrives/{segment(redrive_id)}/cancel")
-    click.echo(f"{ended['state']}  {ended['done']} redriven")
+    click.echo(watch.line(ended, "redriven"))
 
 
 def _one_by_one(ids: tuple[str, ...], verb: str, *, deliveries: bool) -> None:

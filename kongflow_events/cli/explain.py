@@ -25,7 +25,7 @@ _WIDEST: Final = 60
 @click.option("--account", default=None, help="The external account it belongs to.")
 @output.as_json
 def explain(dispatcher_id: str, as_json: bool, **given: Any) -> None:
-    """Say why an event reaches a dispatcher, or does not, condition by condition; ends with 3 when it does not.
+    """Say why an event reaches a dispatcher, or does not, condition by condition; ends with 3 when it does or did not.
 
     Example: kongflow-events explain DISPATCHER --event order.paid --payload '{"amount": 42}'
     """
@@ -35,7 +35,7 @@ def explain(dispatcher_id: str, as_json: bool, **given: Any) -> None:
     else:
         for line in _lines(told):
             click.echo(line)
-    if not told["matches"]:
+    if not told["matches"] or _kept_away(told):
         raise SystemExit(output.NOTHING)
 
 
@@ -55,7 +55,7 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lines(told: dict[str, Any]) -> Iterator[str]:
-    yield click.style("it matches", fg="green") if told["matches"] else click.style("it does not match", fg="red")
+    yield _headline(told)
     for reason in told["reasons"]:
         yield f"  {reason['code']}: {reason['message']}"
     if told["invocation"]:
@@ -66,6 +66,19 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
             yield ""
             yield click.style(title, bold=True)
             yield from _tree(told[name], "  ")
+
+
+def _headline(told: dict[str, Any]) -> str:
+    if not told["matches"]:
+        return click.style("it does not match", fg="red")
+    if _kept_away(told):
+        return click.style("it matches, but the event did not reach it", fg="yellow")
+    return click.style("it matches", fg="green")
+
+
+def _kept_away(told: dict[str, Any]) -> bool:
+    """Whether a stored event that the dispatcher wants has not reached it, and is not on its way."""
+    return any(reason["code"] != "pending" for reason in told["reasons"])
 
 
 def _why(state: dict[str, Any]) -> str:

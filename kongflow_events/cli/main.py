@@ -36,7 +36,7 @@ def main(ctx: click.Context, color: bool | None) -> None:
 
 @main.command()
 @click.option("--data", type=click.Path(path_type=Path), default=Path(".kongflow"), show_default=True)
-@click.option("--port", type=click.IntRange(1, 65535), default=8030, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=8030, show_default=True, envvar="PORT", show_envvar=True)
 def dev(data: Path, port: int) -> None:
     """Run the whole service on this machine, with a PostgreSQL of its own and no RabbitMQ.
 

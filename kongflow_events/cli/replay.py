@@ -18,7 +18,7 @@ def replay() -> None:
 @replay.command("start")
 @click.option("--since", default=None, metavar="TIME", help="Only events stored then or later.")
 @click.option("--until", default=None, metavar="TIME", help="Only events stored before this time.")
-@click.option("--name", default=None, help="Only events of this name.")
+@click.option("--name", default=None, help="Only events of exactly this name.")
 @click.option("--source", default=None, help="Only events from this source.")
 @click.option("--account", default=None, help="Only this external account's events.")
 @click.option("--filter", "payload_filter", default=None, metavar="JSON", help="What the payload must be like.")
@@ -30,7 +30,9 @@ def replay() -> None:
 @watch.wait
 @output.as_json
 def start_replay(rate: int, dry_run: bool, yes: bool, wait: bool, as_json: bool, **given: Any) -> None:
-    """Deliver past events again: each once to every dispatcher that wants it now, or to the named ones.
+    """Deliver past events again: each once to every dispatcher that wants it now, or to the named ones that do.
+
+    Every replay is one more time: what started a run before starts another.
 
     Example: kongflow-events replay start --since 2026-06-17 --until 2026-06-18 --name order.paid
     """
@@ -53,9 +55,10 @@ def start_replay(rate: int, dry_run: bool, yes: bool, wait: bool, as_json: bool,
         else:
             click.echo(_previewed(preview))
         return
-    watch.confirm(f"Replay {_previewed(preview)}?", yes)
+    to_whom = f"to {len(given['dispatchers'])} dispatchers" if given["dispatchers"] else "to all that want them now"
+    watch.confirm(f"Replay {_previewed(preview)}, {to_whom}?", yes)
     started = call("POST", "/api/v1/replays", body)
-    watch.follow("replays", started, lambda one: f"{one['state']}  {one['done']} invocations", wait_for_it=wait)
+    watch.follow("replays", started, "invocations", wait_for_it=wait, as_json=as_json)
 
 
 @replay.command("list")
@@ -84,12 +87,10 @@ def cancel_replay(replay_id: str) -> None:
     Example: kongflow-events replay cancel 7
     """
     ended = call("POST", f"/api/v1/replays/{segment(replay_id)}/cancel")
-    click.echo(f"{ended['state']}  {ended['done']} invocations")
+    click.echo(watch.line(ended, "invocations"))
 
 
 def _previewed(preview: dict[str, Any]) -> str:
-    if preview["passing"] == preview["sampled"]:
-        return f"{preview['total']} events"
-    return (
-        f"{preview['total']} events, of the first {preview['sampled']} of which {preview['passing']} pass the filters"
-    )
+    if preview["sampled"] == preview["total"]:
+        return f"{preview['total']} events: {preview['invocations']} invocations"
+    return f"{preview['total']} events, the first {preview['sampled']} of them: {preview['invocations']} invocations"

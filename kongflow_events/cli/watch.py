@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -31,22 +30,27 @@ def confirm(question: str, sure: bool) -> None:
         output.fail("nothing was done; say --yes to do it without being asked", output.USAGE)
 
 
-def follow(what: str, started: dict[str, Any], line: Callable[[dict[str, Any]], str], *, wait_for_it: bool) -> None:
+def follow(what: str, started: dict[str, Any], did: str, *, wait_for_it: bool, as_json: bool) -> None:
     """Show how far an operation at `/api/v1/{what}/{id}` is until it ends; ends with 1 unless it was done.
 
-    An interrupt ends the watching, not the operation.
+    `did` says what its number counts. An interrupt ends the watching, not the operation.
     """
-    if not wait_for_it:
-        click.echo(line(started))
-        return
     try:
-        ended = _watch(what, started)
+        shown = _watch(what, started) if wait_for_it else started
     except KeyboardInterrupt:
         click.echo(f"\nit goes on in the background as {what}/{started['id']}", err=True)
         raise SystemExit(130) from None
-    click.echo(line(ended))
-    if ended["state"] != "DONE":
+    if as_json:
+        output.show_json(shown)
+    else:
+        click.echo(line(shown, did))
+    if wait_for_it and shown["state"] != "DONE":
         raise SystemExit(output.FAILED)
+
+
+def line(operation: dict[str, Any], did: str) -> str:
+    """An operation in a line: what to call it, what it is doing, what came of it."""
+    return f"{operation['id']}  {operation['state']}  {operation['done']} {did}"
 
 
 def _watch(what: str, operation: dict[str, Any]) -> dict[str, Any]:

@@ -226,7 +226,7 @@ ANSWERS: Final[dict[Any, Any]] = {
     ledger.RedrivePreview: {"total": 1000},
     ledger.Replay: _REPLAY,
     ledger.ReplayPage: {"data": [_REPLAY], "nextCursor": None},
-    ledger.ReplayPreview: {"total": 1000, "sampled": 1000, "passing": 870},
+    ledger.ReplayPreview: {"total": 1000, "sampled": 1000, "passing": 870, "invocations": 870},
     answers.Alive: {"status": "ok"},
     answers.Ready: {
         "ready": True,

@@ -13,7 +13,7 @@ from kongflow_events import models, words
 from kongflow_events.dates import Instant, iso
 from kongflow_events.schemas import queries, typed
 from kongflow_events.schemas.answers import Answer, Date, Dispatchable
-from kongflow_events.schemas.requests import Filter, Key, Wire
+from kongflow_events.schemas.requests import Filter, Key, Ours
 from kongflow_events.schemas.shown import date
 
 Kind = TypeVar("Kind")
@@ -27,12 +27,12 @@ class Rate(typed.Whole):
 
 Named = Annotated[list[Key], Meta(min_length=1, max_length=100)]
 _USUAL: Any = 200
-_RATE = Meta(description="How many a second at the most: redriven rows, or invocations of a replay.")
+_RATE = Meta(description="How many a second at the most: dead letters of a redrive, invocations of a replay.")
 _SINCE = Meta(description="Only those from this time on.")
 _UNTIL = Meta(description="Only those before this time.")
 
 
-class RedriveBody(Wire, frozen=True):
+class RedriveBody(Ours, frozen=True):
     """Which dead letters to redrive, and how fast."""
 
     of: Annotated[
@@ -47,12 +47,12 @@ class RedriveBody(Wire, frozen=True):
     rate: Annotated[Rate, _RATE] = _USUAL
 
 
-class ReplayBody(Wire, frozen=True):
+class ReplayBody(Ours, frozen=True):
     """Which past events to replay, to whom, and how fast."""
 
     since: Annotated[Instant | None, Meta(description="Only events stored at this time or later.")] = None
     until: Annotated[Instant | None, Meta(description="Only events stored before this time.")] = None
-    name: Annotated[Key | UnsetType, Meta(description="Only events of this name.")] = UNSET
+    name: Annotated[Key | UnsetType, Meta(description="Only events of exactly this name.")] = UNSET
     source: Annotated[Key | UnsetType, Meta(description="Only events from this source.")] = UNSET
     account: Annotated[Key | UnsetType, Meta(description="Only events of this external account.")] = UNSET
     filter: Annotated[Filter | None, Meta(description="What the payload must be like.")] = None
@@ -174,8 +174,9 @@ class ReplayPreview(Answer, frozen=True):
     """What a replay would be about."""
 
     total: Annotated[int, Meta(description="How many past events there are, filters aside.")]
-    sampled: Annotated[int, Meta(description="How many of the first of them were held against the filters.")]
-    passing: Annotated[int, Meta(description="How many of these pass.")]
+    sampled: Annotated[int, Meta(description="How many of the first of them were looked at.")]
+    passing: Annotated[int, Meta(description="How many of these pass the filters.")]
+    invocations: Annotated[int, Meta(description="How many invocations these would make.")]
 
 
 def invocation(row: Any) -> Invocation:

@@ -1,6 +1,7 @@
 """Request bodies, as types: upstream's own, field for field, and those of what its dashboard and indexing did.
 
-Unknown keys are dropped at every level, as upstream does. JSON payloads and contexts stay the sender's own bytes.
+Unknown keys are dropped at every level of upstream's own bodies, as it does, and refused in the others. JSON payloads and
+contexts stay the sender's own bytes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ Source = Annotated[str, Meta(max_length=_LONGEST_SOURCE)]
 Text = Annotated[str, Meta(min_length=1, max_length=_LONGEST_KEY)]
 Filter = Annotated[dict[str, Any], Meta(extra_json_schema=ref("EventFilter"))]
 Names = Annotated[list[Key], Meta(min_length=1)]
+_HEARD = Meta(description="The name it listens to, or several; `*` in place of a segment makes a pattern: `order.*`.")
 DispatchableType = Literal["JOB_VERSION", "DYNAMIC_TRIGGER", "EPHEMERAL"]
 
 
@@ -42,6 +44,10 @@ class Patience(typed.Whole):
 
 class Wire(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """What a body looks like; keys in camel case."""
+
+
+class Ours(Wire, frozen=True, forbid_unknown_fields=True):
+    """A body that trigger.dev never had: a misspelt filter is a mistake, not a wish that goes unheard."""
 
 
 class SendEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +73,9 @@ class SendOptions(msgspec.Struct, frozen=True, kw_only=True):
 class EventBody(Wire, frozen=True):
     """An event to be sent."""
 
-    name: Annotated[str, Meta(description="What happened. Dispatchers listen to exactly this name.")]
+    name: Annotated[
+        str, Meta(description="What happened. Dispatchers listen to this name, or to a pattern that it matches.")
+    ]
     payload: Annotated[
         msgspec.Raw | UnsetType,
         Meta(description="Any JSON, kept as the bytes that were sent. Null is as absent: `{}`."),
@@ -160,7 +168,7 @@ class EphemeralBody(Wire, frozen=True):
     timeout_in_seconds: Annotated[Patience, Meta(description="How long to wait.")] = _HOUR
 
 
-class DispatchableBody(Wire, frozen=True):
+class DispatchableBody(Ours, frozen=True):
     """What a dispatcher sets off: a job version or a dynamic trigger by its `id`, or a call of a `url`."""
 
     type: Annotated[DispatchableType, Meta(description="What kind it is.")]
@@ -184,10 +192,13 @@ _DISPATCHABLE = Meta(
 )
 
 
-class DispatcherBody(Wire, frozen=True):
+class DispatcherBody(Ours, frozen=True):
     """A dispatcher to be written."""
 
-    event: Annotated[Key | Names, Meta(description="The name it listens to, or several.")]
+    event: Annotated[
+        Key | Names,
+        _HEARD,
+    ]
     dispatchable: Annotated[DispatchableBody, _DISPATCHABLE]
     source: Annotated[Source, Meta(description="The source it listens to.")] = words.SOURCE
     payload_filter: Annotated[Filter | None, Meta(description="What the payload must be like.")] = None
@@ -208,7 +219,7 @@ class DispatcherBody(Wire, frozen=True):
     ] = _HOUR
 
 
-class DispatcherChange(Wire, frozen=True):
+class DispatcherChange(Ours, frozen=True):
     """What to change about a dispatcher: what is absent stays, a null filter is taken away."""
 
     event: Annotated[
@@ -223,7 +234,7 @@ class DispatcherChange(Wire, frozen=True):
     ] = UNSET
 
 
-class ExplainBody(Wire, frozen=True):
+class ExplainBody(Ours, frozen=True):
     """An event to be explained: a stored one by its id, or one as it would be sent."""
 
     event_id: Annotated[str | UnsetType, Meta(description="A stored event, by its sender's id.")] = UNSET
@@ -231,16 +242,19 @@ class ExplainBody(Wire, frozen=True):
     options: Annotated[OptionsBody, Meta(description="Its options: the account counts.")] = OptionsBody()
 
 
-class TriggerBody(Wire, frozen=True):
+class TriggerBody(Ours, frozen=True):
     """What starts a job."""
 
-    event: Annotated[Key | Names, Meta(description="The name it listens to, or several.")]
+    event: Annotated[
+        Key | Names,
+        _HEARD,
+    ]
     source: Annotated[Source, Meta(description="The source it listens to.")] = words.SOURCE
     filter: Annotated[Filter | UnsetType, Meta(description="What the payload must be like.")] = UNSET
     context_filter: Annotated[Filter | UnsetType, Meta(description="What the context must be like.")] = UNSET
 
 
-class JobBody(Wire, frozen=True):
+class JobBody(Ours, frozen=True):
     """A version of a job to be registered."""
 
     id: Annotated[Text, Meta(description="The job's id in its project.")]
@@ -249,7 +263,7 @@ class JobBody(Wire, frozen=True):
     trigger: Annotated[TriggerBody, Meta(description="What starts it.")]
 
 
-class DynamicTriggerBody(Wire, frozen=True):
+class DynamicTriggerBody(Ours, frozen=True):
     """The jobs of a dynamic trigger."""
 
     jobs: Annotated[list[str], Meta(description="The ids of its jobs, instead of those before.")]

@@ -75,6 +75,15 @@ def _walk_struct(value: Any, shape: inspect.StructType, path: str) -> Iterator[e
             yield from breaches(value[field.encode_name], field.type, at)
         elif field.required:
             yield errors.Issue("invalid_type", at, "Required")
+    if shape.forbid_unknown_fields:
+        yield from _unknown_keys(value, {field.encode_name for field in shape.fields}, path)
+
+
+def _unknown_keys(value: dict[str, Any], known: set[str], path: str) -> Iterator[errors.Issue]:
+    message = f"Unknown key; known are {', '.join(sorted(known))}"
+    for key in value:
+        if key not in known:
+            yield errors.Issue("unrecognized_keys", paths.join(path, key), message)
 
 
 def _walk_union(value: Any, shape: inspect.UnionType, path: str) -> Iterator[errors.Issue]:

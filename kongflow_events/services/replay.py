@@ -25,11 +25,12 @@ _SAMPLE: Final = 2000
 
 
 class Preview(NamedTuple):
-    """How many events a replay would look at, and of the first `sampled` of them, how many pass its filters."""
+    """How many events a replay would look at; of the first `sampled`, how many pass its filters, and what they would make."""
 
     events: int
     sampled: int
     passing: int
+    invocations: int
 
 
 def preview_replay(environment: words.Environment, wanted: replays.Wanted) -> Preview:
@@ -38,7 +39,8 @@ def preview_replay(environment: words.Environment, wanted: replays.Wanted) -> Pr
     now = db.now()
     events = replays.count(environment.id, wanted, now)
     looked = [past for past in replays.next_past(environment.id, wanted, now, None, _SAMPLE) if past.wanted]
-    return Preview(events, len(looked), sum(_subject(past).passes(rule) for past in looked))
+    passing = sum(_subject(past).passes(rule) for past in looked)
+    return Preview(events, len(looked), passing, sum(map(len, _matches(wanted, looked).values())))
 
 
 def start_replay(environment: words.Environment, wanted: replays.Wanted, rate: int) -> models.BulkOperation:
@@ -106,16 +108,23 @@ def _invoke(passed: Sequence[replays.Past], matches: dict[uuid.UUID, list[delive
 
 
 def _rule(environment: words.Environment, wanted: replays.Wanted) -> filters.Rule:
-    """The filters, compiled; raises Invalid with every mistake in them and every dispatcher that is not there."""
+    """The filters, compiled; raises Invalid with every mistake in them, and every dispatcher that can get nothing."""
     named = wanted.dispatchers or []
     known = dispatchers.known(environment.id, named)
     missing = [
-        errors.Issue("custom", f"dispatchers[{index}]", f"No dispatcher {one} in the environment")
+        errors.Issue("custom", f"dispatchers[{index}]", said)
         for index, one in enumerate(named)
-        if one not in known
+        if (said := _why_not(known.get(one)))
     ]
     filters.check({"filter": wanted.payload_filter, "contextFilter": wanted.context_filter}, missing)
     return _compiled(wanted)
+
+
+def _why_not(one_shot: bool | None) -> str | None:
+    """Why a named dispatcher gets no replay: `one_shot` is None when it is not there."""
+    if one_shot is None:
+        return "No dispatcher of this id in the environment"
+    return "This dispatcher waits for one new event, and gets no past ones" if one_shot else None
 
 
 def _compiled(wanted: replays.Wanted) -> filters.Rule:

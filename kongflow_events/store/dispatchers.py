@@ -104,12 +104,11 @@ def of_target(environment_id: uuid.UUID, dispatchable_id: str) -> models.EventDi
     return table.get_or_none((table.dispatchable_id == dispatchable_id) & (table.environment_id == environment_id))
 
 
-def known(environment_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
-    """Those of `ids` that are dispatchers of the environment."""
+def known(environment_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, bool]:
+    """Those of `ids` that are dispatchers of the environment, and whether each waits for one event only."""
     table = models.EventDispatcher
-    return {
-        row.id for row in table.select(table.id).where(table.id.in_(ids) & (table.environment_id == environment_id))
-    }
+    mine = table.id.in_(ids) & (table.environment_id == environment_id)
+    return {row.id: row.one_shot for row in table.select(table.id, table.one_shot).where(mine)}
 
 
 def newest(

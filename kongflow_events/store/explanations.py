@@ -18,14 +18,15 @@ SELECT accounts.identifier AS account, owed.subject_id IS NOT NULL AS owed, owed
   FROM event_records AS records
   LEFT JOIN external_accounts AS accounts ON accounts.id = records.external_account_id
   LEFT JOIN outbox AS owed ON owed.subject_id = records.id
-  LEFT JOIN invocations
-    ON invocations.event_record_id = records.id AND invocations.dispatcher_id = %(dispatcher)s AND invocations.replay = 0
+  LEFT JOIN LATERAL (
+    SELECT * FROM invocations WHERE event_record_id = records.id AND dispatcher_id = %(dispatcher)s
+     ORDER BY replay DESC LIMIT 1) AS invocations ON TRUE
  WHERE records.id = %(record)s
 """
 
 
 class Story(msgspec.Struct, frozen=True):
-    """An event's delivery (`owed` to `last_error` speak of it), and its invocation for the dispatcher, if any."""
+    """An event's delivery (`owed` to `last_error` speak of it), and its latest invocation for the dispatcher, if any."""
 
     account: str | None
     owed: bool

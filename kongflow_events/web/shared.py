@@ -15,8 +15,9 @@ Every request under `/api` carries a key, `Authorization: Bearer KEY`, and every
 private key (`tr_…`) may do everything; a public one (`pk_…`), made for pages in a browser, may only look at single events
 and at runs.
 
-Bodies and answers are JSON in UTF-8, with keys in camel case; unknown keys of a body are dropped. No text may hold the NUL
-character, and nothing may nest deeper than 64 levels. Dates go out in UTC with milliseconds.
+Bodies and answers are JSON in UTF-8, with keys in camel case. Unknown keys of an event, of a bulk and of an ephemeral
+dispatcher are dropped, as trigger.dev does; in every other body they are refused. No text may hold the NUL character, and
+nothing may nest deeper than 64 levels. Dates go out in UTC with milliseconds.
 
 Every answer names its request in `X-Request-Id`: the caller's own, if it sent one of up to 128 letters, digits and `_.:-`.
 

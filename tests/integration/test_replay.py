@@ -170,9 +170,11 @@ def test_a_one_shot_dispatcher_waits_for_new_events_only(
 ) -> None:
     send(alice, "1")
     waiting = factory.dispatcher(alice, to=factory.to_url("http://127.0.0.1:9/"), one_shot=True)
-    run(alice, replays.Wanted(dispatchers=[waiting]))
-
+    run(alice)
     assert replayed() == set()
+
+    with db.unit(), pytest.raises(errors.Invalid, match="waits for one new event"):
+        replay.start_replay(alice, replays.Wanted(dispatchers=[waiting]), 10)
 
 
 def test_an_event_that_is_cancelled_while_a_step_waits_for_it_is_left_out(
@@ -285,7 +287,7 @@ def test_a_preview_counts_and_changes_nothing(alice: words.Environment, rule: Ca
         send(alice, str(number), payload=f'{{"n":{number}}}')
     with db.unit():
         asked = replays.Wanted(payload_filter={"n": [{"$gte": 1}]})
-        assert replay.preview_replay(alice, asked) == (3, 3, 2)
+        assert replay.preview_replay(alice, asked) == (3, 3, 2, 2)
         assert models.BulkOperation.select().count() == 0
 
 
