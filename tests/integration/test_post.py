@@ -96,13 +96,19 @@ class TestPost:
         assert [(one.number, one.outcome) for one in self.attempts()] == [(1, "refused"), (2, "succeeded")]
         assert self.state(made).attempts == 2
 
-    def test_retry_after_puts_the_next_try_off(self, waiting: Callable[..., uuid.UUID]) -> None:
-        with Receiver(receiver.status(503, Retry_After="600")) as target:
+    @pytest.mark.parametrize(
+        ("asked", "minutes"),
+        [("600", 10), ("31536000", 60), ("Fri, 31 Dec 9999 23:59:59 GMT", 60), ("Thu, 01 Jan 1970 00:00:00 GMT", 0)],
+    )
+    def test_retry_after_puts_the_next_try_off_but_not_for_longer_than_an_hour(
+        self, waiting: Callable[..., uuid.UUID], asked: str, minutes: int
+    ) -> None:
+        with Receiver(receiver.status(503, Retry_After=asked)) as target:
             post.post([waiting(target.url)])
 
         with db.unit():
-            [row] = db.rows("SELECT due_at > now() + interval '9 minutes' AS later FROM outbox")
-        assert row["later"]
+            [row] = db.rows("SELECT extract(epoch FROM due_at - now()) / 60 AS minutes FROM outbox")
+        assert minutes - 1 < row["minutes"] < minutes + 0.1
 
     def test_ten_failures_are_a_dead_letter_with_every_attempt(self, waiting: Callable[..., uuid.UUID]) -> None:
         with Receiver(receiver.status(500)) as target:
