@@ -132,7 +132,7 @@ def fan_out(run: Run) -> None:
                 for pid in run.world.processes.children(name):
                     run.world.processes.kill_child(name, pid)
         run.within(40, "expanded after kills", lambda: _invocations(run, killed) == _FAN)
-        run.world.within(30, "up", run.world.consuming)
+        run.world.within(90, "up", run.world.consuming)
         run.pause(2)
         calm, began = run.stretch(4), time.time()
         whole = _send_to(crowd, "whole")
