@@ -160,6 +160,23 @@ def members(group: int) -> list[int]:
     return sorted(found)
 
 
+def bearing(mark: str) -> list[tuple[int, int]]:
+    """The living processes that bear `mark` (a variable and its value) in their environment, each with its group.
+
+    Numbers of processes and groups are given again: what is ended by its number must be known to be ours.
+    """
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environ = (entry / "environ").read_bytes().split(b"\0")
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if mark.encode() in environ and fields[0] != "Z":
+            found.append((int(entry.name), int(fields[2])))
+    return found
+
+
 def threads_and_files(pid: int) -> tuple[int, int]:
     """How many threads and open files a process has; zeros for one that is gone."""
     try:

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from faults.machines import members
+from faults.machines import bearing
 from kongflow_events import crashes
 from kongflow_events.processes import die_with_parent
 from tests.processes import BIN, procfile
@@ -28,6 +29,8 @@ NAMES = {
 }
 # Seconds between two looks of the supervisor, and that a process gets to stop when it is asked to.
 _LOOK, _STOP = 0.05, 35
+# The variable by which the processes of one world, and all that they start, are known.
+_MARK = "KONGFLOW_TEST_WORLD"
 
 
 class Happened(NamedTuple):
@@ -49,12 +52,13 @@ class Supervised:
     """The processes by name; any of `NAMES`, and more that a scenario adds."""
 
     def __init__(self, environ: Mapping[str, str], logs: Path, journal: Journal) -> None:
-        self._environ = {**os.environ, **environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+        self._mark = f"{_MARK}={uuid.uuid4().hex}"
+        marked = dict([self._mark.split("=")])
+        self._environ = {**os.environ, **environ, **marked, "PATH": f"{BIN}:{os.environ['PATH']}"}
         self._logs = logs
         self._journal = journal
         self._commands = {name: procfile()[kind] for name, kind in NAMES.items()}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._groups: set[int] = set()
         self._held: set[str] = set()
         self._special: set[str] = set()
         self._dress: dict[str, Mapping[str, str]] = {}
@@ -73,15 +77,14 @@ class Supervised:
             self._held |= set(self._commands)
             running = list(self._running.values())
         for process in running:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGCONT)
-                process.terminate()
+            _signal_group(process, signal.SIGCONT)
+            process.terminate()
         for process in running:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_STOP)
-        for group in self._groups:
+        for pid, _ in bearing(self._mark):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         self._ending.set()
         self._thread.join()
 
@@ -105,24 +108,26 @@ class Supervised:
 
     def children(self, name: str) -> list[int]:
         """The processes that its leader started."""
-        return [pid for pid in members(self.pid(name)) if pid != self.pid(name)]
+        leader = self.pid(name)
+        return [pid for pid, group in bearing(self._mark) if group == leader != pid]
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send its leader a signal, which is all that an operator's accident does; the supervisor starts it again."""
-        with contextlib.suppress(ProcessLookupError):
-            self._journal.note(f"{number.name} {name}")
-            os.kill(self.pid(name), number)
+        self._journal.note(f"{number.name} {name}")
+        with self._lock:
+            self._running[name].send_signal(number)
 
     def kill_child(self, name: str, pid: int) -> None:
         """Kill one of the processes that its leader started."""
-        with contextlib.suppress(ProcessLookupError):
+        if pid in self.children(name):
             self._journal.note(f"SIGKILL a child of {name}")
             os.kill(pid, signal.SIGKILL)
 
     def signal_group(self, name: str, number: signal.Signals) -> None:
         """Send a signal to it and all that it started."""
         self._journal.note(f"{number.name} group {name}")
-        os.killpg(self.pid(name), number)
+        with self._lock:
+            _signal_group(self._running[name], number)
 
     def hold(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
         """End it, wait for the end, and do not start it again until `release`."""
@@ -130,12 +135,13 @@ class Supervised:
             self._held.add(name)
             process = self._running[name]
         self._journal.note(f"{number.name} {name}")
-        with contextlib.suppress(ProcessLookupError):
-            (os.killpg if number == signal.SIGKILL else os.kill)(process.pid, number)
+        if number == signal.SIGKILL:
+            _signal_group(process, number)
+        process.send_signal(number)
         try:
             process.wait(_STOP)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            _signal_group(process, signal.SIGKILL)
             process.wait()
 
     def release(self, name: str, **environ: str) -> None:
@@ -176,12 +182,11 @@ class Supervised:
         """Living processes whose leader is gone."""
         with self._lock:
             leaders = {process.pid for process in self._running.values() if process.poll() is None}
-            return [pid for group in self._groups - leaders for pid in members(group)]
+            return [pid for pid, group in bearing(self._mark) if group not in leaders]
 
     def all(self) -> list[int]:
         """Every process that runs."""
-        with self._lock:
-            return [pid for process in self._running.values() for pid in members(process.pid)]
+        return [pid for pid, _ in bearing(self._mark)]
 
     def _look_after(self) -> None:
         while not self._ending.wait(_LOOK):
@@ -211,4 +216,10 @@ class Supervised:
                 preexec_fn=die_with_parent(signal.SIGTERM),
             )
         self._running[name] = process
-        self._groups.add(process.pid)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to all that a process leads, if it lives: the number of one that is gone may be another's."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
