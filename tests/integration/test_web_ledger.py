@@ -256,5 +256,5 @@ class TestCommands:
         listed = self.run("replay", "list").stdout.splitlines()
         assert listed[0].split() == ["ID", "STATE", "EVENTS", "INVOCATIONS", "BEGAN"]
         ended = self.run("replay", "cancel", listed[1].split()[0])
-        assert ended.stdout.split()[0] in ("CANCELED", "DONE")
+        assert ended.stdout.split()[1] in ("CANCELED", "DONE")
         assert self.run("replay", "start", "--filter", "{").exit_code == 2
