@@ -279,6 +279,7 @@ class Model:
             self._end(name, "SKIPPED", skipped, attempts)
         elif dispatcher is None or dispatcher.runs is None:
             self._end(name, "DEAD", NOWHERE, attempts)
+            self._note(name, attempts, "missing")
         else:
             self._end(name, "SUCCEEDED", None, attempts)
             self.runs |= {name: dispatcher.runs} if dispatcher.runs else {}
