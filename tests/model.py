@@ -71,10 +71,12 @@ class Invocation:
 
     event: str
     dispatcher: str
+    kind: str
     holds: bool
     status: str = "PENDING"
     reason: str | None = None
     attempts: int = 0
+    round: int = 0
 
 
 @dataclass
@@ -140,6 +142,27 @@ class Model:
         """Whoever works alone on a row has taken too long."""
         for row in self.owed.values():
             row.lease = min(row.lease, self.now)
+
+    def dead(self) -> list[str]:
+        """The dead letters: events' deliveries, and invocations."""
+        ended = [name for name, one in self.invocations.items() if one.status == "DEAD"]
+        return [name for name, row in self.owed.items() if row.dead] + ended
+
+    def redrive(self, name: str) -> bool:
+        """Give a dead letter new attempts; not while its one-shot dispatcher waits for another event."""
+        if name in self.owed:
+            row = self.owed[name]
+            self.owed[name] = Owed("deliver", row.due, self.now)
+            return True
+        invocation = self.invocations[name]
+        dispatcher = self.dispatchers.get(invocation.dispatcher)
+        one_shot = dispatcher is not None and dispatcher.one_shot
+        if one_shot and self._is_waiting(invocation.dispatcher):
+            return False
+        invocation.status, invocation.reason, invocation.attempts, invocation.holds = "PENDING", None, 0, one_shot
+        invocation.round += 1
+        self.owed[name] = Owed(invocation.kind, self.now, self.now)
+        return True
 
     # What the relay hints ---------------------------------------------------------------------------------------------
 
@@ -265,13 +288,16 @@ class Model:
         return alive and dispatcher.wants in (None, event.n)
 
     def _invocation(self, record: str, one: str, dispatcher: Dispatcher) -> None:
-        name = f"{record}/{one}"
-        if dispatcher.one_shot and any(made.holds and made.dispatcher == one for made in self.invocations.values()):
+        name, kind = f"{record}/{one}", "post" if dispatcher.url else "invoke"
+        if dispatcher.one_shot and self._is_waiting(one):
             reason = "superseded: an earlier event is pending for this one-shot dispatcher"
-            self.invocations[name] = Invocation(record, one, holds=False, status="SKIPPED", reason=reason)
+            self.invocations[name] = Invocation(record, one, kind, holds=False, status="SKIPPED", reason=reason)
         else:
-            self.invocations[name] = Invocation(record, one, holds=dispatcher.one_shot)
-            self.owed[name] = Owed("post" if dispatcher.url else "invoke", self.now, None)
+            self.invocations[name] = Invocation(record, one, kind, holds=dispatcher.one_shot)
+            self.owed[name] = Owed(kind, self.now, None)
+
+    def _is_waiting(self, one: str) -> bool:
+        return any(made.holds and made.dispatcher == one for made in self.invocations.values())
 
     def _invoke(self, name: str, attempts: int) -> None:
         dispatcher = self.dispatchers.get(self.invocations[name].dispatcher)
@@ -338,7 +364,7 @@ class Model:
 
     def _note(self, name: str, number: int, outcome: str) -> None:
         if name in self.invocations:
-            self.ledger[f"{name}/{number}"] = outcome
+            self.ledger[f"{name}/{self.invocations[name].round}/{number}"] = outcome
             self.invocations[name].attempts = number
 
     def _end(self, name: str, status: str, reason: str | None, attempts: int) -> None:

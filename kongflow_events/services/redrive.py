@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -25,10 +26,10 @@ def redrive_invocation(environment: words.Environment, invocation_id: str) -> No
     It is a Conflict too when its one-shot dispatcher waits for another event by now.
     """
     found = _invocation(environment, invocation_id)
-    if not redrives.revive(INVOCATIONS, [found]):
-        raise errors.Conflict(
-            "Only a dead invocation can be redriven, and none whose dispatcher waits for another event"
-        )
+    with suppress(redrives.AnotherPending):
+        if redrives.revive(INVOCATIONS, [found]):
+            return
+    raise errors.Conflict("Only a dead invocation can be redriven, and none whose dispatcher waits for another event")
 
 
 def dismiss_invocation(environment: words.Environment, invocation_id: str) -> None:

@@ -11,9 +11,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
+import peewee
 
 from kongflow_events import words
 from kongflow_events.store import db
+
+_PENDING = "invocations_pending_one_shot_key"
 
 # Which dead letters, by conditions that may be NULL: NULL asks nothing. A delivery has no dispatcher and no class.
 _WANTED_INVOCATION = """
@@ -54,7 +57,7 @@ WITH asked AS (
     SELECT id, CASE WHEN one_shot THEN dispatcher_id END AS pending_one_shot FROM (
         SELECT asked.*, row_number() OVER (PARTITION BY dispatcher_id ORDER BY id) AS turn FROM asked) AS asked
      WHERE NOT one_shot
-        OR (turn = 1 AND NOT EXISTS (SELECT FROM invocations AS pending WHERE pending.pending_one_shot = dispatcher_id))
+        OR (turn = 1 AND NOT EXISTS (SELECT FROM invocations AS pending WHERE pending.pending_one_shot = asked.dispatcher_id))
 ), made AS (
     UPDATE invocations
        SET status = 'PENDING', reason = NULL, completed_at = NULL, died_at = NULL, attempts = 0, redrives = redrives + 1,
@@ -92,6 +95,10 @@ WITH record AS MATERIALIZED (
 DELETE FROM outbox USING record
  WHERE outbox.subject_id = record.id AND outbox.kind = 'deliver' AND outbox.died_at IS NOT NULL
 """
+
+
+class AnotherPending(Exception):
+    """The one-shot dispatcher of a dead letter waits for another event since a moment ago."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,9 +154,17 @@ def next_dead(
 
 
 def revive(of: str, ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
-    """Give these dead letters new attempts, due now; returns those that were dead and could be."""
+    """Give these dead letters new attempts, due now; returns those that were dead and could be.
+
+    Raises AnotherPending, and nothing is changed, when an event came to one of their one-shot dispatchers meanwhile.
+    """
     parameters = {"ids": list(ids), "url_types": list(words.URL_TYPES)}
-    return [row["id"] for row in db.rows(_STATEMENTS[of].revive, parameters)]
+    try:
+        return [row["id"] for row in db.rows(_STATEMENTS[of].revive, parameters)]
+    except peewee.IntegrityError as error:
+        if _PENDING in str(error):
+            raise AnotherPending from error
+        raise
 
 
 def dismiss_invocation(environment_id: uuid.UUID, invocation_id: uuid.UUID) -> bool:

@@ -39,7 +39,7 @@ BEGIN
             'runs', (SELECT json_object_agg(name, count) FROM (
                         SELECT name, count(*) FROM job_runs LEFT JOIN named ON named.id = invocation_id
                          GROUP BY name) AS runs),
-            'ledger', (SELECT json_object_agg(name || '/' || number, outcome)
+            'ledger', (SELECT json_object_agg(name || '/' || round || '/' || number, outcome)
                          FROM invocation_attempts LEFT JOIN named ON id = invocation_id),
             'dispatchers', (SELECT json_object_agg(id, enabled) FROM event_dispatchers),
             'names', (SELECT json_object_agg(name, id) FROM named)));

@@ -6,6 +6,7 @@ transactions, to let them go on too late, fail, or die. Workers are the actors t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import uuid
@@ -29,7 +30,7 @@ from hypothesis.stateful import (
 )
 
 from kongflow_events import actors, errors, logs, schemas, words
-from kongflow_events.services import cancel, dispatchers, expire, ingest
+from kongflow_events.services import cancel, dispatchers, expire, ingest, redrive
 from kongflow_events.services.relay import Relay
 from kongflow_events.store import db
 from tests import factory, receiver
@@ -178,6 +179,20 @@ class Service(RuleBasedStateMachine):
             dispatcher.enabled = change == "enabled"
             switched = schemas.DispatcherChange(enabled=dispatcher.enabled)
             dispatchers.update_event_dispatcher(environment, one, switched)
+
+    @precondition(lambda self: self.model.dead())
+    @rule(index=_INDEX)
+    def a_dead_letter_is_redriven(self, index: int) -> None:
+        name = _pick(self.model.dead(), index)
+        record = name.partition("/")[0]
+        [(tenant, event)] = [sent for sent, known in self.records.items() if known == record]
+        environment = self.tenants[tenant].environment
+        redriven = self.model.redrive(name)
+        with db.unit(), contextlib.nullcontext() if redriven else pytest.raises(errors.Conflict):
+            if name == record:
+                redrive.redrive_event(environment, event)
+            else:
+                redrive.redrive_invocation(environment, self._id(name))
 
     # Time -------------------------------------------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kongflow_events import models, schemas, words
-from kongflow_events.services import cancel, deliver, dispatchers, expire, ingest, invoke, post
+from kongflow_events import errors, models, schemas, words
+from kongflow_events.services import cancel, deliver, dispatchers, expire, ingest, invoke, post, redrive
 from kongflow_events.store import db
 from tests import factory
 from tests.receiver import Receiver
@@ -350,6 +350,57 @@ class TestTwoWorkers:
 
             [ended] = invocations(record)
             assert (ended.status, ended.attempts, len(target.calls), owed(one)) == ("SUCCEEDED", 1, 1, [])
+
+
+class TestRedrive:
+    """A dead letter of a one-shot dispatcher, which its next event and its redrive may want at once."""
+
+    @pytest.fixture
+    def dead(self, alice: words.Environment) -> Callable[[str], uuid.UUID]:
+        """Makes a dead invocation for a one-shot dispatcher that hears this name."""
+
+        def die(heard: str) -> uuid.UUID:
+            factory.dispatcher(alice, heard, f"{heard}.*", to=factory.to_url("nowhere"), one_shot=True)
+            [one] = deliver.deliver([send(alice, heard).id])["post"]
+            post.post([one])
+            return one
+
+        return die
+
+    @in_any_order
+    @given(order=ORDERS)
+    def test_of_a_redrive_and_a_new_event_one_is_pending(
+        self, at_once: Interleaving, alice: words.Environment, dead: Callable[[str], uuid.UUID], order: list[int]
+    ) -> None:
+        heard = name()
+        one = dead(heard)
+        record = send(alice, f"{heard}.too")
+
+        redriven, _ = at_once(order, lambda: redriving(alice, one), lambda: deliver.deliver([record.id]))
+
+        [made] = invocations(record)
+        assert {redriven, made.status == "PENDING"} == {True, False}
+        assert len(owed(one, made.id)) == 1
+
+    @in_any_order
+    @given(order=ORDERS)
+    def test_two_redrives_of_a_dead_letter_owe_it_once(
+        self, at_once: Interleaving, alice: words.Environment, dead: Callable[[str], uuid.UUID], order: list[int]
+    ) -> None:
+        one = dead(name())
+
+        assert sorted(at_once(order, *[lambda: redriving(alice, one)] * 2)) == [False, True]
+        assert len(owed(one)) == 1
+
+
+def redriving(environment: words.Environment, invocation: uuid.UUID) -> bool:
+    """Redrive a dead invocation; whether that was possible."""
+    with db.unit():
+        try:
+            redrive.redrive_invocation(environment, str(invocation))
+        except errors.Conflict:
+            return False
+    return True
 
 
 class TestRulesAgainstInvoke:
