@@ -35,7 +35,11 @@ def _component() -> dict[str, Any]:
     properties = {
         **attributes["properties"],
         "data": {"description": "What there is to say: the event's payload, byte for byte."},
-        "data_base64": {"description": "Data that is no text, in base64.", "type": "string"},
+        "data_base64": {
+            "description": "Data that is no text, in base64.",
+            "type": "string",
+            "contentEncoding": "base64",
+        },
     }
     return {
         **attributes,
@@ -44,6 +48,8 @@ def _component() -> dict[str, Any]:
         "examples": [_EXAMPLE],
         "properties": properties,
         "additionalProperties": {"type": ["string", "boolean", "integer"]},
+        "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
+        "not": {"required": ["data", "data_base64"]},
     }
 
 

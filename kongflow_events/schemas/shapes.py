@@ -35,6 +35,8 @@ _CURSOR: Final[Schema] = {
 }
 _NOTHING: Final[tuple[tuple[str, Any], ...]] = (("default", None), ("required", []))
 _BY_HAND: Final = {"Instant": _INSTANT, "Cursor": _CURSOR, **language.COMPONENTS, **formats.COMPONENTS}
+# What validates beside the type: one of two fields, and not both.
+_BESIDES: Final = {"ExplainBody": {"oneOf": [{"required": ["event"]}, {"required": ["eventId"]}]}}
 _REFERENCES: Final = {Instant: ref("Instant"), Cursor: ref("Cursor")}
 
 
@@ -43,6 +45,8 @@ def schemas_of(types: Iterable[Any]) -> tuple[dict[Any, Schema], dict[str, Schem
     wanted = list(dict.fromkeys(types))
     found, components = msgspec.json.schema_components(wanted, schema_hook=_custom, ref_template=REF)
     named = {**components, **_BY_HAND}
+    for name in _BESIDES.keys() & named:
+        named[name] = {**named[name], **_BESIDES[name]}
     return dict(zip(wanted, found, strict=True)), {name: _tidy(schema) for name, schema in named.items()}
 
 

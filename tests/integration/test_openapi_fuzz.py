@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 
 # No 5xx, no status or body beside the document, nothing that breaks a schema accepted. What keeps to its schema is accepted
 # too, but for what no schema can say: whether a target is in the environment or at an address that may be called, whether
-# a filter means something. There a 422 (or upstream's 400) is an answer that the document promises.
+# a filter means something, which characters and media types an attribute of a CloudEvent may have. There a 422 (or
+# upstream's 400) is an answer that the document promises.
 CONFIG = """
 seed = 2026
 headers = {{ Authorization = "Bearer {key}" }}
@@ -33,7 +34,8 @@ versions = {{ values = ["{version}"] }}
 targets = {{ values = ["http://127.0.0.1:9/a", "http://127.0.0.1:9/b", "http://127.0.0.1:9/c"] }}
 
 [[operations]]
-include-operation-id = ["createEventDispatcher", "updateEventDispatcher", "registerJob", "putDynamicTrigger"]
+include-operation-id = ["createEventDispatcher", "updateEventDispatcher", "registerJob", "putDynamicTrigger",
+    "explainEventDispatcher", "startReplay", "previewReplay", "sendEvent"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422"]
 
 [operations.parameters]
