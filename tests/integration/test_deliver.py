@@ -387,7 +387,7 @@ class TestFailure:
 
 
 def test_the_look_up_reads_only_those_who_listen_to_the_name(alice: words.Environment, job: models.JobVersion) -> None:
-    """10,000 dispatchers here, most on patterns, 10 of which hear the name, beside 1,000 environments of the same names."""
+    """10,000 dispatchers here, most on patterns, 12 of which hear the name, beside 1,000 environments of the same names."""
     with db.unit():
         for listening, environments in (("quiet.%s.*", 1), ("order.paid", 1000)):
             db.run(
@@ -417,7 +417,8 @@ def test_the_look_up_reads_only_those_who_listen_to_the_name(alice: words.Enviro
             )
     heard = patterns.heard_by("order.paid")
     assert heard == ["order.paid", "*", "order.*", "*.paid"]
-    wanted = {factory.dispatcher(alice, heard[number % 4], to=factory.to_job(job)) for number in range(10)}
+    # Three for each look-up: before version 18 a plan rounds the rows of a loop.
+    wanted = {factory.dispatcher(alice, heard[number % 4], to=factory.to_job(job)) for number in range(12)}
     with db.unit():
         db.run("ANALYZE event_dispatchers")
         db.run("ANALYZE event_dispatcher_names")
@@ -427,7 +428,7 @@ def test_the_look_up_reads_only_those_who_listen_to_the_name(alice: words.Enviro
         [explained] = db.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {deliveries.CANDIDATES}", parameters)
         plan = explained["QUERY PLAN"][0]["Plan"]
 
-    assert rows_read(plan) == {"event_dispatcher_names": 10, "event_dispatchers": 10}
+    assert rows_read(plan) == {"event_dispatcher_names": 12, "event_dispatchers": 12}
 
 
 def rows_read(node: dict[str, Any]) -> dict[str, int]:
