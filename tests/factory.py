@@ -1,4 +1,4 @@
-"""Rows for tests, written straight through the models: two tenants with names, jobs, dispatchers."""
+"""Rows for tests, written straight through the models, and the workers' part, done at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 from kongflow_events import models, schemas, words
+from kongflow_events.services import deliver, invoke
 from kongflow_events.store import db
 
 JOB_EVENT = "order.paid"
@@ -87,3 +88,10 @@ def account(environment: words.Environment, identifier: str) -> uuid.UUID:
 def event(name: str = JOB_EVENT, **fields: Any) -> schemas.SendEvent:
     """An event as a sender would give it; `payload` and `context` as JSON text."""
     return schemas.SendEvent(name=name, **fields)
+
+
+def work() -> None:
+    """Deliver and invoke everything that is due."""
+    with db.unit():
+        owed = [row.subject_id for row in models.Outbox.select().where(models.Outbox.kind == "deliver")]
+    invoke.invoke(deliver.deliver(owed).get("invoke", []))

@@ -12,7 +12,7 @@ import pytest
 from falcon import testing
 
 from kongflow_events import models
-from kongflow_events.services import deliver, environments, invoke, keys, post
+from kongflow_events.services import deliver, environments, keys, post
 from kongflow_events.store import db
 from tests import factory
 from tests.integration.conftest import Api
@@ -27,13 +27,6 @@ KEY = re.compile(r"tr_[a-z]+_[a-zA-Z0-9]+")
 ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 
 
-def work() -> None:
-    """Deliver and invoke everything that is due."""
-    with db.unit():
-        owed = [row.subject_id for row in models.Outbox.select().where(models.Outbox.kind == "deliver")]
-    invoke.invoke(deliver.deliver(owed).get("invoke", []))
-
-
 def instant(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
@@ -44,7 +37,7 @@ def ran(alice: Api) -> list[str]:
     for slug in ("one", "two", "three"):
         factory.dispatcher(alice.environment, to=factory.to_job(factory.job(alice.environment, slug)))
     alice.send(id="1")
-    work()
+    factory.work()
     with db.unit():
         return [str(run.id) for run in models.JobRun.select().order_by(models.JobRun.created_at, models.JobRun.id)]
 
@@ -243,7 +236,7 @@ class TestSend:
         for name, source in (("order.paid", "shop"), ("Order.paid", "shop"), ("order.paid", "Shop"), ("order", "shop")):
             factory.dispatcher(alice.environment, name, to=to, source=source)
         alice.send("order.paid", source="shop")
-        work()
+        factory.work()
 
         with db.unit():
             [made] = models.Invocation.select()

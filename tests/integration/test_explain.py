@@ -7,20 +7,11 @@ from typing import Any
 
 import pytest
 
-from kongflow_events import models
-from kongflow_events.services import deliver, invoke
 from kongflow_events.store import db
 from tests import factory
 from tests.integration.conftest import Api
 
 RULES = "/api/v1/event-dispatchers"
-
-
-def work() -> None:
-    """Deliver and invoke everything that is due."""
-    with db.unit():
-        owed = [row.subject_id for row in models.Outbox.select().where(models.Outbox.kind == "deliver")]
-    invoke.invoke(deliver.deliver(owed).get("invoke", []))
 
 
 def rule(alice: Api, *names: str, **columns: Any) -> uuid.UUID:
@@ -135,7 +126,7 @@ class TestLeaves:
     def test_a_dispatcher_without_filters_takes_what_cannot_be_read_as_delivery_does(self, alice: Api) -> None:
         made = rule(alice)
         alice.send(id="1", payload="no request", payloadType="REQUEST")
-        work()
+        factory.work()
 
         told = explain(alice, made, eventId="1")
         assert (told["matches"], told["reasons"], told["invocation"]["status"]) == (True, [], "SUCCEEDED")
@@ -191,7 +182,7 @@ class TestStories:
     def test_one_that_reached_it_shows_its_invocation(self, alice: Api) -> None:
         made = rule(alice)
         alice.send(id="1")
-        work()
+        factory.work()
         told = explain(alice, made, eventId="1")
 
         assert (told["matches"], told["reasons"], told["eventId"]) == (True, [], "1")
@@ -201,7 +192,7 @@ class TestStories:
         rule(alice)
         alice.send(id="1")
         alice.send("unheard", id="2")
-        work()
+        factory.work()
         late, late_too = rule(alice), rule(alice, "unheard")
 
         assert explain(alice, late, eventId="1")["reasons"] == [
@@ -214,7 +205,7 @@ class TestStories:
     def test_changed_later(self, alice: Api) -> None:
         made = rule(alice, payload_filter={"a": [1]})
         alice.send(id="1")
-        work()
+        factory.work()
         assert codes(explain(alice, made, eventId="1")) == ["payloadFilter"]
         alice("PATCH", f"{RULES}/{made}", {"payloadFilter": None})
 
@@ -251,7 +242,7 @@ class TestStories:
         made = rule(alice, external_account_id=factory.account(alice.environment, "acme"))
         alice.send(id="1", options={"accountId": "acme"})
         alice.send(id="2", options={"accountId": "other"})
-        work()
+        factory.work()
 
         assert explain(alice, made, eventId="1")["invocation"] is not None
         told = explain(alice, made, eventId="2")

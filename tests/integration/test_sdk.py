@@ -20,7 +20,7 @@ import peewee
 import pytest
 
 from kongflow_events import models, settings, words
-from kongflow_events.services import deliver, invoke, keys
+from kongflow_events.services import keys
 from kongflow_events.store import db
 from kongflow_events.web.app import create_app
 from tests import factory
@@ -148,19 +148,12 @@ def is_date(value: Any) -> bool:
     return isinstance(value, dict) and re.fullmatch(r"\d{4}-.*Z", value["$date"]) is not None
 
 
-def work() -> None:
-    """Deliver and invoke everything that is due."""
-    with db.unit():
-        owed = [row.subject_id for row in models.Outbox.select().where(models.Outbox.kind == "deliver")]
-    invoke.invoke(deliver.deliver(owed).get("invoke", []))
-
-
 @pytest.fixture
 def run_id(sdk: Sdk, environment: words.Environment) -> str:
     """A run that the event `1` started."""
     factory.dispatcher(environment, to=factory.to_job(factory.job(environment, "ship")))
     sdk("sendEvent", {"id": "1", "name": factory.JOB_EVENT})
-    work()
+    factory.work()
     found: str = sdk("getEvent", "1")["runs"][0]["id"]
     return found
 

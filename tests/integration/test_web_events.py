@@ -8,20 +8,12 @@ import pytest
 from falcon import testing
 
 from kongflow_events import models
-from kongflow_events.services import deliver, invoke
 from kongflow_events.store import db
 from tests import factory
 from tests.integration.conftest import Api
 
 KEYS = ["id", "name", "payload", "context", "timestamp", "deliverAt", "deliveredAt", "cancelledAt"]
 DATE = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
-
-
-def work() -> None:
-    """Deliver and invoke everything that is due."""
-    with db.unit():
-        owed = [row.subject_id for row in models.Outbox.select().where(models.Outbox.kind == "deliver")]
-    invoke.invoke(deliver.deliver(owed).get("invoke", []))
 
 
 class TestSend:
@@ -145,7 +137,7 @@ class TestLook:
         """An event that started one run."""
         factory.dispatcher(alice.environment, to=factory.to_job(factory.job(alice.environment)))
         alice.send(id="1")
-        work()
+        factory.work()
         return "1"
 
     def test_an_event_shows_its_runs(self, alice: Api, ran: str) -> None:
@@ -231,12 +223,12 @@ class TestCancel:
         factory.dispatcher(alice.environment, to=factory.to_job(factory.job(alice.environment)))
         alice.send(id="1")
         cancelled = alice.post("/api/v1/events/1/cancel")
-        work()
+        factory.work()
 
         assert list(cancelled.json) == KEYS
         assert cancelled.json["cancelledAt"] is not None
         assert alice.send(id="1")["cancelledAt"] == cancelled.json["cancelledAt"]
-        work()
+        factory.work()
         assert alice.get("/api/v2/events/1").json["runs"] == []
 
     def test_cancelling_twice_changes_nothing(self, alice: Api) -> None:
@@ -248,7 +240,7 @@ class TestCancel:
         for slug in ("ended", "executing"):
             factory.dispatcher(alice.environment, to=factory.to_job(factory.job(alice.environment, slug)))
         alice.send(id="1")
-        work()
+        factory.work()
         with db.unit():
             ended, executing = models.JobRun.select().order_by(models.JobRun.id)
             models.JobRun.update(status="SUCCESS").where(models.JobRun.id == ended.id).execute()
@@ -284,7 +276,7 @@ class TestList:
         factory.dispatcher(alice.environment, "heard", to=factory.to_job(factory.job(alice.environment)))
         alice.send("heard", id="delivered")
         alice.send("unheard", id="unmatched", source="elsewhere", options={"accountId": "acme"})
-        work()
+        factory.work()
         alice.send("later", id="pending", options={"deliverAfter": 60})
         alice.send("later", id="cancelled", options={"deliverAfter": 60})
         alice.post("/api/v1/events/cancelled/cancel")

@@ -12,22 +12,15 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import pytest
 from click.testing import CliRunner, Result
 
-from kongflow_events import models, settings, words
+from kongflow_events import settings, words
 from kongflow_events.cli import main
-from kongflow_events.services import deliver, invoke, redrive, replay
+from kongflow_events.services import redrive, replay
 from kongflow_events.store import db
 from kongflow_events.web.app import create_app
 from tests import factory
 from tests.integration.conftest import Api
 
 LEDGER = "/api/v1/invocations"
-
-
-def work() -> None:
-    """Deliver and invoke everything that is due."""
-    with db.unit():
-        owed = [row.subject_id for row in models.Outbox.select().where(models.Outbox.kind == "deliver")]
-    invoke.invoke(deliver.deliver(owed).get("invoke", []))
 
 
 def nothing() -> dict[str, str]:
@@ -41,7 +34,7 @@ def dead(alice: Api) -> list[str]:
     factory.dispatcher(alice.environment, "order.*", to=nothing())
     for event_id, name in (("1", "order.paid"), ("2", "order.paid"), ("3", "order.late")):
         alice.send(name, id=event_id)
-        work()
+        factory.work()
     return [one["id"] for one in alice.get(LEDGER, params={"status": "DEAD"}).json["data"]]
 
 
@@ -77,7 +70,7 @@ class TestLedger:
     ) -> None:
         factory.dispatcher(alice.environment, "ok", to=factory.to_job(factory.job(alice.environment)))
         alice.send("ok", id="4")
-        work()
+        factory.work()
 
         assert [one["eventId"] for one in alice.get(LEDGER, params=asked).json["data"]] == expected
 
