@@ -49,16 +49,7 @@ def parse_moment(text: str) -> datetime:
 
 def iso(at: datetime) -> str:
     """UTC, milliseconds (cut, not rounded), `Z`: `2024-01-01T00:00:00.000Z`, as JavaScript writes it."""
-    at = at.astimezone(UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z" if at.year > _PADDED else _padded(at)
-
-
-# strftime does not pad years below 1000 on every platform.
-_PADDED: Final = 999
-
-
-def _padded(at: datetime) -> str:
-    return f"{at.year:04d}-{at:%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def _from_milliseconds(value: int) -> datetime:

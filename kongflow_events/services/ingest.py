@@ -7,12 +7,18 @@ event that nobody listened to is owed again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from kongflow_events import crashes, errors, limits, models, schemas, settings, words
 from kongflow_events.store import db, events
+from kongflow_events.together import Together
 
 # Retention may take a record away between the two statements; more often than this in a row is not retention.
 _ROUNDS = 5
+# Events that one statement stores for callers who came together, and statements of one environment at a time: the second
+# is at work while the first waits for the disk.
+_MOST_TOGETHER = 50
+_AT_ONCE = 2
 
 
 def ingest_send_event(
@@ -20,16 +26,14 @@ def ingest_send_event(
 ) -> models.EventRecord:
     """Store `event`; returns the record, whether it is new, changed or known already.
 
-    Raises Forbidden when the organization's runs are disabled, and TooManyRequests when its rate limit is used up;
-    nothing is stored then.
+    Threads that send at the same time share a statement, unless they are in a transaction. Raises Forbidden when the
+    organization's runs are disabled, and TooManyRequests when its rate limit is used up; nothing is stored then.
     """
     _admit(environment, 1)
-    sent = _sent(event)
-    # One statement that commits by itself: before it is as far as anybody can come before its commit.
-    crashes.point("ingest.before_commit")
-    stored = _store(environment, [sent], _when(options))
-    crashes.point("ingest.after_commit")
-    return stored[sent.event_id]
+    asked = _Asked(environment, _sent(event, options))
+    if db.in_transaction():
+        return _store_together([asked])[0]
+    return _together.do(environment.id, asked)
 
 
 def ingest_send_events(
@@ -41,9 +45,8 @@ def ingest_send_events(
     `ingest_send_event` does.
     """
     _admit(environment, len(batch))
-    sent = [_sent(event) for event in batch]
-    when = _when(options)
-    stored = db.retrying_deadlocks(lambda: _store_all(environment, sent, when))
+    sent = [_sent(event, options) for event in batch]
+    stored = db.retrying_deadlocks(lambda: _store_all(environment, sent))
     crashes.point("ingest.after_commit")
     return stored
 
@@ -55,37 +58,62 @@ def ingest_cloud_events(environment: words.Environment, batch: Sequence[schemas.
     another source, or stands in the batch with two.
     """
     _admit(environment, len(batch))
-    sent = [_sent(event) for event in batch]
+    sent = [_sent(event, None) for event in batch]
 
     def store() -> list[models.EventRecord]:
         with db.atomic():
-            records = _store_all(environment, sent, _when(None))
+            records = _store_all(environment, sent)
             _check_sources(sent, records)
             return records
 
     return db.retrying_deadlocks(store)
 
 
-def _store_all(
-    environment: words.Environment, sent: Sequence[events.Sent], when: events.When
-) -> list[models.EventRecord]:
+class _Asked(NamedTuple):
+    """One event of one caller."""
+
+    environment: words.Environment
+    sent: events.Sent
+
+
+def _store_together(asked: Sequence[_Asked]) -> list[models.EventRecord]:
+    """Store the events of callers in one environment; each gets its own record, also when two sent the same id."""
+    environment = asked[0].environment
+    stored: dict[int, models.EventRecord] = {}
+    with db.unit():
+        for round_ in _rounds([one.sent for one in asked]):
+            # One statement that commits by itself: before it is as far as anybody can come before its commit.
+            crashes.point("ingest.before_commit")
+            records = _store(environment, round_)
+            crashes.point("ingest.after_commit")
+            stored |= {id(event): records[event.event_id] for event in round_}
+    return [stored[id(one.sent)] for one in asked]
+
+
+def _is_of_all(failure: BaseException) -> bool:
+    """Whether a statement failed for a reason that no event of it is to blame for."""
+    return isinstance(failure, db.AWAY) and not isinstance(failure, db.IN_THE_WAY)
+
+
+_together = Together(_store_together, most=_MOST_TOGETHER, at_once=_AT_ONCE, of_all=_is_of_all)
+
+
+def _store_all(environment: words.Environment, sent: Sequence[events.Sent]) -> list[models.EventRecord]:
     latest: dict[str, models.EventRecord] = {}
     with db.atomic():
         for round_ in _rounds(sent):
-            latest |= _store(environment, round_, when)
+            latest |= _store(environment, round_)
         crashes.point("ingest.before_commit")
     return [latest[event.event_id] for event in sent]
 
 
-def _store(
-    environment: words.Environment, sent: Sequence[events.Sent], when: events.When
-) -> dict[str, models.EventRecord]:
+def _store(environment: words.Environment, sent: Sequence[events.Sent]) -> dict[str, models.EventRecord]:
     stored: dict[str, models.EventRecord] = {}
     for _ in range(_ROUNDS):
         left = [event for event in sent if event.event_id not in stored]
         if not left:
             return stored
-        stored |= events.send(environment, left, when)
+        stored |= events.send(environment, left)
         unchanged = [event.event_id for event in left if event.event_id not in stored]
         if unchanged:
             stored |= events.again(environment, unchanged)
@@ -120,7 +148,8 @@ def _admit(environment: words.Environment, number: int) -> None:
     limits.take(limits.of_organizations(settings.current()), environment.organization_id, number)
 
 
-def _sent(event: schemas.SendEvent) -> events.Sent:
+def _sent(event: schemas.SendEvent, options: schemas.SendOptions | None) -> events.Sent:
+    when = options or schemas.SendOptions()
     return events.Sent(
         event_id=words.new_event_id() if event.id is None else event.id,
         name=event.name,
@@ -129,10 +158,7 @@ def _sent(event: schemas.SendEvent) -> events.Sent:
         context=event.context,
         source=event.source,
         payload_type=event.payload_type,
+        deliver_at=when.deliver_at,
+        deliver_after=when.deliver_after,
+        account=when.account_id,
     )
-
-
-def _when(options: schemas.SendOptions | None) -> events.When:
-    if options is None:
-        return events.When(None, None, None)
-    return events.When(options.deliver_at, options.deliver_after, options.account_id)

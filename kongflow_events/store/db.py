@@ -39,6 +39,9 @@ AWAY = (
     MaxConnectionsExceeded,
 )
 
+# Of those, what another transaction's locks are to blame for.
+IN_THE_WAY = (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected)
+
 Row = dict[str, Any]
 Result = TypeVar("Result")
 
@@ -186,6 +189,12 @@ def atomic() -> Iterator[None]:
         return
     with _database.transaction():
         yield
+
+
+def in_transaction() -> bool:
+    """Whether this thread is inside `atomic()`."""
+    inside: bool = _database.in_transaction()
+    return inside
 
 
 @contextmanager

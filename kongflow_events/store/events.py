@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
@@ -22,17 +21,21 @@ _COLUMNS = """id, event_id, name, timestamp, payload_raw, payload_type, context,
 _SEND = f"""
 WITH sent AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(event_ids)s::text[], %(names)s::text[], %(timestamps)s::timestamptz[],
-                         %(payloads)s::text[], %(contexts)s::text[], %(sources)s::text[], %(payload_types)s::text[])
-        AS sent(id, event_id, name, timestamp, payload, context, source, payload_type)
+                         %(payloads)s::text[], %(contexts)s::text[], %(sources)s::text[], %(payload_types)s::text[],
+                         %(deliver_ats)s::timestamptz[], %(deliver_afters)s::bigint[], %(accounts)s::text[])
+        AS sent(id, event_id, name, timestamp, payload, context, source, payload_type, deliver_at, deliver_after, account)
 ), known AS (
-    SELECT id FROM external_accounts WHERE environment_id = %(environment)s AND identifier = %(account)s
+    SELECT id, identifier FROM external_accounts
+     WHERE environment_id = %(environment)s AND identifier = ANY(%(accounts)s::text[])
 ), added AS (
-    -- Writes only at an account's first use; the update makes the row visible when two first uses meet.
+    -- Writes only at an account's first use; the update makes the row visible when two first uses meet. Its first event's
+    -- id is as new as any.
     INSERT INTO external_accounts (id, organization_id, environment_id, identifier)
-    SELECT %(account_id)s, %(organization)s, %(environment)s, %(account)s
-     WHERE %(account)s::text IS NOT NULL AND NOT EXISTS (SELECT FROM known)
+    SELECT DISTINCT ON (account) id, %(organization)s::uuid, %(environment)s::uuid, account FROM sent
+     WHERE account IS NOT NULL AND NOT EXISTS (SELECT FROM known WHERE identifier = account)
+     ORDER BY account
     ON CONFLICT (environment_id, identifier) DO UPDATE SET identifier = EXCLUDED.identifier
-    RETURNING id
+    RETURNING id, identifier
 ), record AS (
     INSERT INTO event_records AS stored (
         id, event_id, name, timestamp, payload, payload_raw, context, source, payload_type,
@@ -40,10 +43,11 @@ WITH sent AS (
     SELECT sent.id, sent.event_id, sent.name, COALESCE(sent.timestamp, now()),
            COALESCE(sent.payload, '{{}}')::jsonb, COALESCE(sent.payload, '{{}}'), COALESCE(sent.context, '{{}}')::jsonb,
            COALESCE(sent.source, 'trigger.dev'), COALESCE(sent.payload_type, 'JSON'),
-           %(organization)s, %(project)s, %(environment)s,
-           (SELECT id FROM known UNION ALL SELECT id FROM added LIMIT 1),
-           COALESCE(%(deliver_at)s::timestamptz, now() + %(deliver_after)s * interval '1 second', now())
-      FROM sent ORDER BY sent.event_id
+           %(organization)s, %(project)s, %(environment)s, account.id,
+           COALESCE(sent.deliver_at, now() + sent.deliver_after * interval '1 second', now())
+      FROM sent LEFT JOIN (SELECT * FROM known UNION ALL SELECT * FROM added) AS account
+        ON account.identifier = sent.account
+     ORDER BY sent.event_id
     ON CONFLICT (event_id, environment_id) DO UPDATE
        SET (payload, payload_raw, payload_type, context, deliver_at) = (
                SELECT COALESCE(again.payload::jsonb, stored.payload), COALESCE(again.payload, stored.payload_raw),
@@ -113,7 +117,10 @@ STATES = tuple(_STATES)
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """One event as it came in: JSON texts as the sender wrote them, None where absent."""
+    """One event as it came in: JSON texts as the sender wrote them, None where absent.
+
+    It is delivered at a time, or after seconds, or at once, and may be about an external account.
+    """
 
     event_id: str
     name: str
@@ -122,34 +129,15 @@ class Sent(msgspec.Struct, frozen=True):
     context: str | None
     source: str | None
     payload_type: str | None
-
-
-class When(msgspec.Struct, frozen=True):
-    """When to deliver (at a time, after seconds, or at once) and for which external account."""
-
     deliver_at: datetime | None
     deliver_after: int | None
     account: str | None
 
 
-def send(environment: words.Environment, events: Sequence[Sent], when: When) -> dict[str, models.EventRecord]:
+def send(environment: words.Environment, events: Sequence[Sent]) -> dict[str, models.EventRecord]:
     """Store `events` (no id twice) and what is owed for them; returns those created or changed, by event id."""
-    parameters: dict[str, Any] = {
-        "ids": [words.new_id() for _ in events],
-        "event_ids": [event.event_id for event in events],
-        "names": [event.name for event in events],
-        "timestamps": [event.timestamp for event in events],
-        "payloads": [event.payload for event in events],
-        "contexts": [event.context for event in events],
-        "sources": [event.source for event in events],
-        "payload_types": [event.payload_type for event in events],
-        "account": when.account,
-        "account_id": words.new_id(),
-        "deliver_at": when.deliver_at,
-        "deliver_after": when.deliver_after,
-        **_owner(environment),
-    }
-    return _by_event_id(db.rows(_SEND, parameters))
+    columns = {f"{field}s": [getattr(event, field) for event in events] for field in Sent.__struct_fields__}
+    return _by_event_id(db.rows(_SEND, {"ids": [words.new_id() for _ in events], **columns, **_owner(environment)}))
 
 
 def again(environment: words.Environment, event_ids: Sequence[str]) -> dict[str, models.EventRecord]:
@@ -219,7 +207,8 @@ def _owner(environment: words.Environment) -> dict[str, uuid.UUID]:
 
 
 def _record(row: db.Row) -> models.EventRecord:
-    return models.EventRecord(payload=msgspec.json.decode(row["payload_raw"]), **row)
+    # Without its defaults: the row has every column, and one of them would make an id for nothing.
+    return models.EventRecord(__no_default__=True, payload=msgspec.json.decode(row["payload_raw"]), **row)
 
 
 def _by_event_id(found: list[db.Row]) -> dict[str, models.EventRecord]:

@@ -1,0 +1,117 @@
+"""Together: the same work for many threads at once. Who comes while a round is under way is served by the next one.
+
+Nobody lingers for company, so a lone caller waits for nobody; the busier it is, the more callers share one statement and
+one commit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _Caller(Generic[Item, Result]):
+    """A thread that wants its item done: its round may be led by another thread, or by itself."""
+
+    __slots__ = ("alone", "failure", "item", "leads", "result", "turn")
+
+    result: Result
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.leads = False
+        self.alone = True
+        self.failure: BaseException | None = None
+        # Released when its round is over, or when it is to lead one.
+        self.turn = threading.Lock()
+        self.turn.acquire()
+
+
+class _Line(Generic[Item, Result]):
+    """Who waits, and how many rounds are under way or about to be."""
+
+    __slots__ = ("rounds", "waiting")
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.waiting: deque[_Caller[Item, Result]] = deque()
+
+
+class Together(Generic[Item, Result]):
+    """`work` takes items and returns their results in the same order, or raises for all of them.
+
+    A round has `most` items at the most, all of one line; `at_once` rounds of a line may be under way. When a round of
+    several fails, each of its callers does its own item alone, so that a bad one harms only itself; unless `of_all` says
+    that the failure is everybody's, and would only be waited for again.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        most: int,
+        at_once: int,
+        of_all: Callable[[BaseException], bool],
+    ) -> None:
+        self._work = work
+        self._most = most
+        self._at_once = at_once
+        self._of_all = of_all
+        self._lines: dict[Hashable, _Line[Item, Result]] = {}
+        self._lock = threading.Lock()
+
+    def do(self, name: Hashable, item: Item) -> Result:
+        """The result for `item`, from a round of the line of this `name`; raises what the work raises."""
+        mine: _Caller[Item, Result] = _Caller(item)
+        line = self._join(name, mine)
+        if not mine.leads:
+            mine.turn.acquire()
+        if mine.leads:
+            self._lead(name, line, mine)
+        if mine.failure is None:
+            return mine.result
+        if mine.alone or self._of_all(mine.failure):
+            raise mine.failure
+        return self._work([item])[0]
+
+    def _join(self, name: Hashable, mine: _Caller[Item, Result]) -> _Line[Item, Result]:
+        """Begin a round, or wait in line."""
+        with self._lock:
+            line = self._lines.setdefault(name, _Line())
+            if line.rounds < self._at_once:
+                line.rounds += 1
+                mine.leads = True
+            else:
+                line.waiting.append(mine)
+        return line
+
+    def _lead(self, name: Hashable, line: _Line[Item, Result], mine: _Caller[Item, Result]) -> None:
+        with self._lock:
+            others = [line.waiting.popleft() for _ in range(min(len(line.waiting), self._most - 1))]
+        callers = [mine, *others]
+        try:
+            for caller, result in zip(callers, self._work([caller.item for caller in callers]), strict=True):
+                caller.result = result
+        except BaseException as error:  # noqa: BLE001 - raised by each of its callers; none may wait for ever
+            for caller in callers:
+                caller.failure, caller.alone = error, not others
+        self._hand_over(name, line)
+        for caller in others:
+            caller.turn.release()
+
+    def _hand_over(self, name: Hashable, line: _Line[Item, Result]) -> None:
+        """Let the first of those who wait lead the next round; an empty line is forgotten."""
+        with self._lock:
+            if line.waiting:
+                following = line.waiting.popleft()
+                following.leads = True
+                following.turn.release()
+                return
+            line.rounds -= 1
+            if not line.rounds:
+                del self._lines[name]
