@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import uuid
+import secrets
 from typing import Any, Final
 
 import falcon
@@ -21,7 +21,7 @@ class RequestId:
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
         """Find or make it."""
         given = request.get_header("X-Request-Id")
-        request.context.id = given if given and _GOOD_ID.fullmatch(given) else uuid.uuid4().hex
+        request.context.id = given if given and _GOOD_ID.fullmatch(given) else secrets.token_hex(16)
         response.set_header("X-Request-Id", request.context.id)
 
 
