@@ -16,7 +16,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from kongflow_events import matching, settings
 from kongflow_events.broker.hints import RabbitmqHints
 from kongflow_events.services import post, relay
-from kongflow_events.store import events, outbox, posts
+from kongflow_events.store import db, events, outbox, posts
 
 _LATE_CALLS = 8
 _NEXT_HINT = "now() + LEAST(60, power(2, LEAST(hints, 6))) * interval '1 second'"
@@ -54,7 +54,8 @@ def confirms() -> None:
 
 def unique() -> None:
     """A send does not look whether its event is there; the scenario drops the constraint."""
-    events._SEND = _without(events._SEND, r"ON CONFLICT \(event_id, environment_id\) DO UPDATE.*?(?=RETURNING)")
+    unguarded = _without(events._SEND.sql, r"ON CONFLICT \(event_id, environment_id\) DO UPDATE.*?(?=RETURNING)")
+    events._SEND = db.Prepared("send_events", unguarded)
 
 
 def depth() -> None:

@@ -92,7 +92,7 @@ def _store_together(asked: Sequence[_Asked]) -> list[models.EventRecord]:
 
 def _is_of_all(failure: BaseException) -> bool:
     """Whether a statement failed for a reason that no event of it is to blame for."""
-    return isinstance(failure, db.AWAY) and not isinstance(failure, db.IN_THE_WAY)
+    return isinstance(failure, db.AWAY) and not db.is_locked_out(failure)
 
 
 _together = Together(_store_together, most=_MOST_TOGETHER, at_once=_AT_ONCE, of_all=_is_of_all)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import heapq
 import os
+import re
 import select
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import msgspec
 import peewee
@@ -38,9 +40,6 @@ AWAY = (
     psycopg2.InterfaceError,
     MaxConnectionsExceeded,
 )
-
-# Of those, what another transaction's locks are to blame for.
-IN_THE_WAY = (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected)
 
 Row = dict[str, Any]
 Result = TypeVar("Result")
@@ -217,15 +216,59 @@ def run(sql: str, parameters: Mapping[str, Any] | tuple[Any, ...] = ()) -> int:
     return count
 
 
+class Prepared:
+    """A statement that each connection has planned once: for what runs so often that planning costs more than running.
+
+    Written like any other, with `%(name)s` for a parameter, and a cast behind each whose type its place does not tell.
+    The plan knows no values, so it has to be the right one for all of them. After a change of the schema it is made anew.
+    """
+
+    def __init__(self, name: str, sql: str) -> None:
+        self.sql = sql
+        self._name = name
+        casts: dict[str, str] = {}
+        for parameter, cast in _PARAMETER.findall(sql):
+            casts[parameter] = casts.get(parameter) or cast
+        numbers = {parameter: number for number, parameter in enumerate(casts, 1)}
+        self._prepare = f"PREPARE {name} AS {_PARAMETER.sub(lambda found: f'${numbers[found[1]]}{found[2]}', sql)}"
+        self._execute = f"EXECUTE {name} ({', '.join(f'%({parameter})s{cast}' for parameter, cast in casts.items())})"
+
+    def rows(self, parameters: Mapping[str, Any]) -> list[Row]:
+        """Run it and return its rows as dictionaries, in order."""
+        known = _prepared.setdefault(_database.connection(), set())
+        if self._name not in known:
+            run(self._prepare)
+            known.add(self._name)
+        return rows(self._execute, parameters)
+
+
+_PARAMETER: Final = re.compile(r"%\((\w+)\)s((?:::\w+(?:\[\])?)?)")
+_prepared: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+
+
 def now() -> datetime:
     """The database's clock: when a transaction is open, the time at which it began."""
     at: datetime = rows("SELECT now() AS now")[0]["now"]
     return at
 
 
+def is_locked_out(error: BaseException) -> bool:
+    """Whether it is another transaction's lock that a statement failed for, and not the server."""
+    return isinstance(_cause(error), (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected))
+
+
 def retrying_deadlocks(work: Callable[[], Result]) -> Result:
     """Run `work`, a whole transaction, again when the database chose it as a deadlock's victim; three times at most."""
     for _ in range(2):
-        with suppress(psycopg2.errors.DeadlockDetected):
+        try:
             return work()
+        except peewee.OperationalError as error:
+            if not isinstance(_cause(error), psycopg2.errors.DeadlockDetected):
+                raise
     return work()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the driver raised: Peewee wraps it in a class that tells less."""
+    cause: BaseException = getattr(error, "orig", error)
+    return cause

@@ -18,7 +18,9 @@ _COLUMNS = """id, event_id, name, timestamp, payload_raw, payload_type, context,
 
 # Returns the records that were created or changed; one that stands outside its update window gives no row. A record
 # is locked by the conflict even then, so AGAIN behind it in the same transaction waits for nobody new.
-_SEND = f"""
+_SEND = db.Prepared(
+    "send_events",
+    f"""
 WITH sent AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(event_ids)s::text[], %(names)s::text[], %(timestamps)s::timestamptz[],
                          %(payloads)s::text[], %(contexts)s::text[], %(sources)s::text[], %(payload_types)s::text[],
@@ -65,7 +67,8 @@ WITH sent AS (
            died_at = NULL
 )
 SELECT * FROM record
-"""
+""",
+)
 
 # For records that SEND left alone: waits for whoever is changing them, and owes the delivery of an event that nobody
 # listened to again. A fresh statement, because it must see what was committed while SEND waited.
@@ -137,7 +140,7 @@ class Sent(msgspec.Struct, frozen=True):
 def send(environment: words.Environment, events: Sequence[Sent]) -> dict[str, models.EventRecord]:
     """Store `events` (no id twice) and what is owed for them; returns those created or changed, by event id."""
     columns = {f"{field}s": [getattr(event, field) for event in events] for field in Sent.__struct_fields__}
-    return _by_event_id(db.rows(_SEND, {"ids": [words.new_id() for _ in events], **columns, **_owner(environment)}))
+    return _by_event_id(_SEND.rows({"ids": [words.new_id() for _ in events], **columns, **_owner(environment)}))
 
 
 def again(environment: words.Environment, event_ids: Sequence[str]) -> dict[str, models.EventRecord]:

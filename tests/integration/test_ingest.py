@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import psycopg2
 import pytest
 
 from kongflow_events import errors, models, schemas, words
 from kongflow_events.services import cancel, ingest
 from kongflow_events.store import db
 from tests import factory
+from tests.processes import query
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -184,3 +187,86 @@ class TestBulk:
 
         assert [len(result) for result in results] == [200, 200]
         assert len(owed()) == 200
+
+
+def test_a_bulk_that_is_a_deadlocks_victim_is_stored_all_the_same(store: str, alice: words.Environment) -> None:
+    batch = [factory.event(id="a"), factory.event(id="b")]
+    with db.unit():
+        ingest.ingest_send_events(alice, batch)
+    with psycopg2.connect(store) as other, other.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        lock = "SELECT FROM event_records WHERE event_id = %s FOR UPDATE"
+        cursor.execute(lock, ("b",))
+
+        def again() -> list[models.EventRecord]:
+            with db.unit():
+                return ingest.ingest_send_events(alice, batch)
+
+        sent = pool.submit(again)
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        while query(store, waiting) != [(1,)]:
+            assert not sent.done()
+        # Who waited first looks first for a circle, and is its victim.
+        cursor.execute(lock, ("a",))
+        other.commit()
+
+        assert [record.event_id for record in sent.result(10)] == ["a", "b"]
+
+
+class TestTogether:
+    """Threads that send at the same time share a statement."""
+
+    def test_each_gets_its_own_event_and_none_is_stored_twice(
+        self, alice: words.Environment, bob: words.Environment
+    ) -> None:
+        asked = [(environment, f"{number % 40}") for number in range(120) for environment in (alice, bob)]
+        with ThreadPoolExecutor(16) as pool:
+            sent = list(pool.map(lambda one: ingest.ingest_send_event(one[0], factory.event(id=one[1])), asked))
+
+        assert [(record.environment_id, record.event_id) for record in sent] == [(env.id, id) for env, id in asked]
+        assert len({record.id for record in sent}) == len(owed()) == 80
+
+    def test_two_who_change_one_delayed_event_each_see_their_own_change(self, alice: words.Environment) -> None:
+        send(alice, factory.event(id="1"), deliver_after=60)
+        with ThreadPoolExecutor(16) as pool:
+            changed = pool.map(
+                lambda number: send(alice, factory.event(id="1", payload=f"[{number}]"), deliver_after=60 + number),
+                range(64),
+            )
+            assert [record.payload for record in changed] == [[number] for number in range(64)]
+
+    def test_each_has_a_delay_and_an_account_of_its_own(self, alice: words.Environment) -> None:
+        def with_options(number: int) -> models.EventRecord:
+            return send(alice, factory.event(), deliver_after=100 * number, account_id=f"account {number % 5}")
+
+        with ThreadPoolExecutor(16) as pool:
+            sent = list(pool.map(with_options, range(1, 65)))
+
+        for number, record in enumerate(sent, 1):
+            assert record.deliver_at - record.created_at == timedelta(seconds=100 * number)
+        with db.unit():
+            names = {row.id: row.identifier for row in models.ExternalAccount.select()}
+        assert [names[record.external_account_id] for record in sent] == [f"account {n % 5}" for n in range(1, 65)]
+
+    def test_who_waits_for_a_lock_holds_up_nobody_for_longer_than_the_lock_may_be_waited_for(
+        self, store: str, alice: words.Environment
+    ) -> None:
+        db.close()
+        db.connect(store, pool_size=20, statement_seconds=1.5)
+        held = send(alice, factory.event(id="held"))
+        with psycopg2.connect(store) as other, other.cursor() as cursor, ThreadPoolExecutor(16) as pool:
+            cursor.execute("SELECT FROM event_records WHERE id = %s FOR UPDATE", (str(held.id),))
+            again = [pool.submit(send, alice, factory.event(id="held")) for _ in range(4)]
+            others = [pool.submit(send, alice, factory.event(id=f"{number}")) for number in range(8)]
+
+            assert [future.result(10).event_id for future in others] == [f"{number}" for number in range(8)]
+            for future in again:
+                with pytest.raises(db.AWAY, match="lock timeout"):
+                    future.result(10)
+
+    def test_inside_a_transaction_an_event_is_part_of_it(self, alice: words.Environment) -> None:
+        with db.unit(), pytest.raises(ZeroDivisionError), db.atomic():
+            assert 1 // len(ingest.ingest_send_event(alice, factory.event(payload="[]")).payload)
+
+        assert owed() == []

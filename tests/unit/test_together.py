@@ -28,7 +28,9 @@ class Rounds:
         return [self._work(item) for item in items]
 
 
-def together(work: Any, most: int = 10, at_once: int = 1, of_all: type[Exception] = ConnectionError) -> Together[int, int]:
+def together(
+    work: Any, most: int = 10, at_once: int = 1, of_all: type[Exception] = ConnectionError
+) -> Together[int, int]:
     return Together(work, most=most, at_once=at_once, of_all=lambda failure: isinstance(failure, of_all))
 
 
