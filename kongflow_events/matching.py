@@ -6,7 +6,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -27,11 +27,18 @@ def match(events: Sequence[deliveries.Event]) -> dict[uuid.UUID, list[deliveries
         return {}
     addresses = {event.id: _addresses(event) for event in events}
     candidates = deliveries.candidates({address for heard in addresses.values() for address in heard})
+    rules = _rules_of(candidates)
     listeners = defaultdict(list)
     for candidate in candidates:
-        listeners[candidate.address].append(candidate)
-    rules = _rules_of(candidates)
-    return {event.id: list(_matches(event, _heard(addresses[event.id], listeners), rules)) for event in events}
+        listeners[candidate.address].append(_Listener(candidate, rules[candidate.id]))
+    return {event.id: list(_matches(event, _heard(addresses[event.id], listeners))) for event in events}
+
+
+class _Listener(NamedTuple):
+    """A dispatcher that listens, with its filters."""
+
+    candidate: deliveries.Candidate
+    rule: filters.Rule
 
 
 def _addresses(event: deliveries.Event) -> list[deliveries.Address]:
@@ -40,25 +47,23 @@ def _addresses(event: deliveries.Event) -> list[deliveries.Address]:
 
 
 def _heard(
-    addresses: Sequence[deliveries.Address], listeners: Mapping[deliveries.Address, list[deliveries.Candidate]]
-) -> list[deliveries.Candidate]:
+    addresses: Sequence[deliveries.Address], listeners: Mapping[deliveries.Address, list[_Listener]]
+) -> list[_Listener]:
     """Who listens at any of the addresses, once each, oldest first."""
     found = [listeners[address] for address in addresses if address in listeners]
     if len(found) == 1:
         return found[0]
-    once = {candidate.id: candidate for candidates in found for candidate in candidates}
-    return sorted(once.values(), key=lambda candidate: (candidate.created_at, candidate.id))
+    once = {listener.candidate.id: listener for heard in found for listener in heard}
+    return sorted(once.values(), key=lambda listener: (listener.candidate.created_at, listener.candidate.id))
 
 
-def _matches(
-    event: deliveries.Event, candidates: Iterable[deliveries.Candidate], rules: dict[uuid.UUID, filters.Rule]
-) -> Iterable[deliveries.Match]:
+def _matches(event: deliveries.Event, listeners: Iterable[_Listener]) -> Iterable[deliveries.Match]:
     subject = filters.Subject(event.payload_raw, event.payload_type, event.context)
-    for candidate in candidates:
+    for candidate, rule in listeners:
         # The account comes first: upstream let a dispatcher without filters see other accounts' events.
         if candidate.external_account_id not in (None, event.external_account_id):
             continue
-        if subject.passes(rules[candidate.id]):
+        if subject.passes(rule):
             yield deliveries.Match(event.id, candidate.id, candidate.one_shot)
 
 
