@@ -17,7 +17,7 @@ _FAMILY: Final = "application/cloudevents"
 
 
 # The attributes that every CloudEvent has: one of them is enough to see what was meant.
-_TELLING: Final = frozenset(f"{cloudevents.HEADER}{name}" for name in ("specversion", "id", "source", "type"))
+_TELLING: Final = tuple(f"{cloudevents.HEADER}{name}" for name in ("specversion", "id", "source", "type"))
 
 
 class Sent(NamedTuple):
@@ -40,10 +40,10 @@ def sent(request: falcon.Request, current: settings.Settings) -> Sent | None:
         return Sent([cloudevents.parse_structured(body_of(request, current.max_body))], many=False)
     if media_type.startswith(_FAMILY):
         raise errors.Unsupported(f"CloudEvents are read as {cloudevents.STRUCTURED} or {cloudevents.BATCHED}")
-    headers = {name: value for name, value in request.headers_lower.items() if name.startswith(cloudevents.HEADER)}
     # A header of that form that somebody's proxy adds makes no CloudEvent of an event of ours.
-    if headers.keys().isdisjoint(_TELLING):
+    if all(request.get_header(name) is None for name in _TELLING):
         return None
+    headers = {name: value for name, value in request.headers_lower.items() if name.startswith(cloudevents.HEADER)}
     body = body_of(request, current.max_body)
     return Sent([cloudevents.parse_binary(headers, request.content_type or None, body)], many=False)
 
