@@ -15,15 +15,19 @@ from typing import Any
 
 import click
 
-from benchmarks import ceiling, machine, measures, ours, report
+from benchmarks import ceiling, machine, measures, ours, peers, report
 from benchmarks.measures import Bench
 from benchmarks.servers import Servers
 from benchmarks.system import Starter
 
-SYSTEMS: dict[str, Starter] = {"ours": ours.started}
+SYSTEMS: dict[str, Starter] = {
+    "ours": ours.started,
+    "node + graphile-worker": peers.node_graphile,
+    "FastAPI + Celery": peers.fastapi_celery,
+}
 # Events of one flood and of the warm-up before it: some seconds' work for each.
-EVENTS = {"ours": 8000}
-WARM = {"ours": 1000}
+EVENTS = {"ours": 8000, "node + graphile-worker": 2000, "FastAPI + Celery": 800}
+WARM = {"ours": 1000, "node + graphile-worker": 200, "FastAPI + Celery": 100}
 RATES = (100, 500)
 _BULK = 20_000
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from benchmarks import workload
 from benchmarks.servers import Postgres, Servers
 from benchmarks.system import System, processes
+from kongflow_events import words
 from kongflow_events.services import environments, keys
 from kongflow_events.store import db, schema
 from tests import factory
@@ -20,7 +21,7 @@ TYPES = ("web", "worker", "poster", "scheduler")
 @contextmanager
 def started(servers: Servers, postgres: Postgres) -> Iterator[System]:
     """All processes, with the rules of the workload in an environment of their own."""
-    servers.node.forget()
+    servers.node.empty(*(name for kind in words.KINDS for name in (kind, f"{kind}.DQ", f"{kind}.XQ")))
     with postgres.database() as database:
         schema.migrate(database)
         with running(servers, database, make_rules(database)) as system:

@@ -55,7 +55,7 @@ def table(found: dict[str, Any]) -> str:
     middle, state = medians(found), found["machine"]
     head = (
         f"{state['cpus']} CPUs ({state['model']}), kernel {state['kernel']}, load {state['load'][0]} before it began;"
-        f" medians of {len(found['rounds'])}, in turn."
+        f" medians of {len(found['rounds'])}, in turn. {_NONE}: not measured, or offered more than B takes."
     )
     body = [[title, *(_shown(_at(middle[name], path)) for name in middle)] for title, path in _ROWS]
     return "\n".join([head, "", grid(["", *middle], body), "", *_by_type(middle["ours"]), *_ratios(middle)])
