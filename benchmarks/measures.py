@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import psycopg2
@@ -26,6 +27,12 @@ FROM event_records AS event JOIN job_runs AS run ON run.event_record_id = event.
 WHERE event.created_at >= to_timestamp(%s)
 """
 
+_LAGS = """
+SELECT extract(epoch FROM pg_xact_commit_timestamp(run.xmin) - event.deliver_at)
+FROM event_records AS event JOIN job_runs AS run ON run.event_record_id = event.id
+WHERE event.deliver_at >= %s AND event.deliver_at < %s + interval '1 second'
+"""
+
 
 class Bench(NamedTuple):
     """A system and what it stands on."""
@@ -33,6 +40,8 @@ class Bench(NamedTuple):
     system: System
     servers: Servers
     postgres: Postgres
+    # Rules that match one event, each of which starts one run.
+    fan_out: int = workload.FAN_OUT
 
     @property
     def leaders(self) -> dict[str, int]:
@@ -42,7 +51,7 @@ class Bench(NamedTuple):
 
 def warm_up(bench: Bench, count: int) -> None:
     """Fill pools, caches and plans with some orders, and wait for their runs."""
-    with _Runs(bench.system.database) as runs:
+    with Runs(bench.system.database) as runs:
         load.send(
             bench.system.port,
             bench.system.path,
@@ -50,15 +59,15 @@ def warm_up(bench: Bench, count: int) -> None:
             workload.singles(_orders(count)),
             connections=CONNECTIONS,
         )
-        runs.wait(count * workload.FAN_OUT)
+        runs.wait(count * bench.fan_out)
 
 
-def flood(bench: Bench, count: int) -> dict[str, Any]:
-    """A, B and D: orders as fast as they are taken, until all of their runs exist."""
-    bodies = workload.singles(_orders(count))
-    with _Runs(bench.system.database) as runs, _counted(bench) as used:
+def flood(bench: Bench, count: int, *, ids: bool = True) -> dict[str, Any]:
+    """A, B and D: orders as fast as they are taken, until all of their runs exist. Without `ids` the server makes them."""
+    bodies = workload.singles(_orders(count, ids=ids))
+    with Runs(bench.system.database) as runs, _counted(bench) as used:
         sent = load.send(bench.system.port, bench.system.path, bench.system.key, bodies, connections=CONNECTIONS)
-        ended = runs.wait(count * workload.FAN_OUT)
+        ended = runs.wait(count * bench.fan_out)
     return {
         "events": count,
         "requests/s": round(sent.per_second, 1),
@@ -72,17 +81,17 @@ def flood(bench: Bench, count: int) -> dict[str, Any]:
     }
 
 
-def offer(bench: Bench, rate: float, seconds: float) -> dict[str, Any]:
+def offer(bench: Bench, rate: float, seconds: float, *, ids: bool = True) -> dict[str, Any]:
     """C: orders at a steady rate, whatever becomes of them; from when each was due to the commit of each of its runs."""
     count = int(rate * seconds)
-    bodies = workload.singles(_orders(count))
+    bodies = workload.singles(_orders(count, ids=ids))
     began = time.time()
-    with _Runs(bench.system.database) as runs, _counted(bench) as used:
+    with Runs(bench.system.database) as runs, _counted(bench) as used:
         sent = load.send(bench.system.port, bench.system.path, bench.system.key, bodies, connections=_OPEN, rate=rate)
-        runs.wait(count * workload.FAN_OUT)
+        runs.wait(count * bench.fan_out)
         made = runs.rows(_RUNS, began)
     taken = [1000 * (float(at) - sent.due[number]) for number, at in made]
-    assert len(taken) == count * workload.FAN_OUT, f"{len(taken)} runs for {count} events"
+    assert len(taken) == count * bench.fan_out, f"{len(taken)} runs for {count} events"
     return {
         "offered/s": rate,
         "events": count,
@@ -96,14 +105,28 @@ def bulk(bench: Bench, count: int, size: int = 1000, connections: int = 2) -> di
     """E: `size` orders a request; ingest alone, then with all their runs."""
     assert bench.system.bulk_path is not None
     bodies = workload.bulks(list(_orders(count)), size)
-    with _Runs(bench.system.database) as runs, _counted(bench) as used:
+    with Runs(bench.system.database) as runs, _counted(bench) as used:
         sent = load.send(bench.system.port, bench.system.bulk_path, bench.system.key, bodies, connections=connections)
-        ended = runs.wait(count * workload.FAN_OUT)
+        ended = runs.wait(count * bench.fan_out)
     return {
         "events": count,
         "events/s": round(sent.per_second * size, 1),
         "request p50 ms": percentile(sent.milliseconds, 0.5),
         "to the last run events/s": round(count / (ended - min(sent.due)), 1),
+        **used[0].outside(),
+    }
+
+
+def lag(bench: Bench, first: datetime, count: int) -> dict[str, Any]:
+    """The trigger lag of delayed orders, `count` of which fall due in the second after `first`: to the commit of each run."""
+    with Runs(bench.system.database) as runs, _counted(bench) as used:
+        runs.wait(count * bench.fan_out)
+        late = [1000 * float(one) for (one,) in runs.rows(_LAGS, first, first)]
+    assert len(late) == count * bench.fan_out, f"{len(late)} runs for {count} events"
+    return {
+        "due": count,
+        "lag p50 ms": percentile(late, 0.5),
+        "lag p99 ms": percentile(late, 0.99),
         **used[0].outside(),
     }
 
@@ -114,10 +137,9 @@ def percentile(values: Sequence[float], share: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)
 
 
-def _orders(count: int) -> Iterator[dict[str, Any]]:
-    """Orders, numbered from zero, with ids as a sender's library makes them."""
-    prefix = secrets.token_hex(8)
-    return (workload.order(number, f"{prefix}-{number}") for number in range(count))
+def _orders(count: int, *, ids: bool = True) -> Iterator[dict[str, Any]]:
+    """Orders, numbered from zero, with random ids of their sender or none."""
+    return (workload.order(number, str(uuid.uuid4()) if ids else None) for number in range(count))
 
 
 @contextmanager
@@ -129,7 +151,7 @@ def _counted(bench: Bench) -> Iterator[list[machine.Used]]:
     found.append(clock.passed(machine.own_seconds() - own))
 
 
-class _Runs:
+class Runs:
     """Watches runs come into being, those since it was made: their ids grow."""
 
     def __init__(self, database: str) -> None:
@@ -137,7 +159,7 @@ class _Runs:
         self._connection.autocommit = True
         self._last = self.rows("SELECT id FROM job_runs ORDER BY id DESC LIMIT 1")
 
-    def __enter__(self) -> _Runs:
+    def __enter__(self) -> Runs:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,16 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 TENANTS = 10
-DISPATCHERS = 20
+# The payload filter of each rule.
+RULES = [{"tenant": [f"t{number % TENANTS}"], "amount": [{"$gt": 10}]} for number in range(20)]
 # Rules that match one order, each of which starts one run.
-FAN_OUT = DISPATCHERS // TENANTS
+FAN_OUT = 2
 EVENT = "order.paid"
 _NOTE = "Leave it with the neighbour on the second floor, who is at home in the evening."
-
-
-def rule(number: int) -> dict[str, Any]:
-    """The payload filter of one of the rules."""
-    return {"tenant": [f"t{number % TENANTS}"], "amount": [{"$gt": 10}]}
 
 
 def order(number: int, event_id: str | None = None) -> dict[str, Any]:

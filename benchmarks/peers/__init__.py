@@ -78,8 +78,8 @@ def _database(postgres: Postgres) -> Iterator[str]:
             cursor.executemany(
                 "INSERT INTO event_dispatchers (event, payload_filter, job_id, environment_id) VALUES (%s, %s, %s, %s)",
                 [
-                    (workload.EVENT, json.dumps(workload.rule(number)), f"job-{number}", _ENVIRONMENT)
-                    for number in range(workload.DISPATCHERS)
+                    (workload.EVENT, json.dumps(rule), f"job-{number}", _ENVIRONMENT)
+                    for number, rule in enumerate(workload.RULES)
                 ],
             )
         connection.close()

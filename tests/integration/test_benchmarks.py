@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from benchmarks import load, measures, ours, report, workload
+from benchmarks import history, load, measures, ours, report, workload
 from benchmarks.measures import Bench
 from benchmarks.servers import Servers
 from tests.processes import query
@@ -65,6 +66,35 @@ def test_the_table_has_the_median_of_every_figure() -> None:
     shown = report.table({"machine": {"cpus": 2, "model": "", "kernel": "", "load": [0]}, "rounds": rounds})
     assert "| B send to the last run, events/s | 4 | – |" in shown
     assert "- B: 0.40 × limit" in shown
+
+
+def test_a_made_up_past_is_as_the_service_would_have_left_it(database: str) -> None:
+    before = indexes(database)
+    environment, _ = ours.make_environment(database)
+    ours.make_rules(database, environment)
+    history.events(database, environment, 100)
+    assert indexes(database) == before
+    ended = "SELECT count(*) FROM invocations AS i JOIN event_records AS e ON e.id = i.event_record_id"
+    assert query(database, f"{ended} WHERE i.status = 'SUCCEEDED' AND i.completed_at = e.delivered_at") == [(200,)]
+    started = "SELECT count(*) FROM job_runs AS r JOIN invocations AS i ON i.id = r.invocation_id"
+    assert query(database, f"{started} WHERE r.event_record_id = i.event_record_id") == [(200,)]
+
+
+def test_delayed_events_wait_in_the_outbox(database: str) -> None:
+    environment, _ = ours.make_environment(database)
+    first = datetime.now(UTC) + timedelta(hours=1)
+    history.delayed(database, environment, 10, first, timedelta(seconds=1))
+    owed = (
+        "SELECT o.due_at FROM outbox AS o JOIN event_records AS e ON e.id = o.subject_id WHERE o.due_at = e.deliver_at"
+    )
+    assert sorted(query(database, owed)) == [(first + timedelta(seconds=number),) for number in range(10)]
+
+
+def indexes(database: str) -> list[tuple[str, ...]]:
+    """Every index and every constraint; whether old rows were looked at does not matter to new ones."""
+    made = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexdef"
+    asked = "SELECT conname, replace(pg_get_constraintdef(oid), ' NOT VALID', '') FROM pg_constraint ORDER BY 1, 2"
+    return query(database, made) + query(database, asked)
 
 
 def runs(bench: Bench) -> int:
