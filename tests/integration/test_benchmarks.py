@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import history, load, measures, ours, report, workload
+from benchmarks import history, load, measures, ours, picture, report, workload
 from benchmarks.measures import Bench
 from benchmarks.servers import Servers
 from tests.processes import query
@@ -66,6 +67,16 @@ def test_the_table_has_the_median_of_every_figure() -> None:
     shown = report.table({"machine": {"cpus": 2, "model": "", "kernel": "", "load": [0]}, "rounds": rounds})
     assert "| B send to the last run, events/s | 4 | – |" in shown
     assert "- B: 0.40 × limit" in shown
+
+
+def test_the_picture_has_a_bar_as_long_as_each_speed() -> None:
+    rounds = [
+        {"ours": {"flood": {"events/s": 500.0}}, "a & b": {"flood": {"events/s": 125.0}}, "limit": {"rows/s": 1000.0}}
+    ]
+    drawn = ElementTree.fromstring(picture.draw({"machine": {"cpus": 2}, "rounds": rounds}))
+    bars = [float(bar.attrib["width"]) for bar in drawn.iter("{http://www.w3.org/2000/svg}rect")]
+    assert [round(bar / bars[2], 3) for bar in bars] == [0.5, 0.125, 1]
+    assert "a & b" in {text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
 
 
 def test_a_made_up_past_is_as_the_service_would_have_left_it(database: str) -> None:
