@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: dev test check faults faults-full lint clean
+.PHONY: dev test check bench faults faults-full lint clean
 
 dev: .venv/installed
 	@$(BIN)/kongflow-events dev $(if $(PORT),--port $(PORT))
@@ -12,8 +12,13 @@ test: .venv/installed
 	@.ci/timed "make test" .ci/test
 
 check: .venv/installed
-	@.ci/services rabbitmq node postgresql
+	@.ci/services rabbitmq node postgresql compiler
 	@.ci/timed "make check" .ci/check
+
+# How fast it is, beside what a team would write by hand and the limit of the machine: docs/performance.md.
+bench: .venv/installed
+	@.ci/services rabbitmq node postgresql compiler
+	@.ci/timed "make bench" $(BIN)/python -m benchmarks.compare
 
 # Everything that is known to break a service, done to this one: docs/reliability.md.
 faults: .venv/installed
