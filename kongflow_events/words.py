@@ -6,8 +6,8 @@ import uuid
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
-from ulid import ULID
-from uuid_utils import compat as fast_ids
+from ulid_transform import ulid_now
+from uuid_utils import compat as uuids
 
 Item = TypeVar("Item")
 Kind = Literal["deliver", "invoke", "post"]
@@ -35,12 +35,12 @@ FINAL_RUN_STATUSES: Final = frozenset(
 
 def new_id() -> uuid.UUID:
     """A fresh row id in UUIDv7 form (RFC 9562): grows with time, also within one millisecond of one process."""
-    return fast_ids.uuid7()
+    return uuids.uuid7()
 
 
 def new_event_id() -> str:
     """The id of an event whose sender gave none: a ULID, 26 characters, as SDK 2.3.18's server made it."""
-    return str(ULID())
+    return ulid_now()
 
 
 def as_id(text: str) -> uuid.UUID:

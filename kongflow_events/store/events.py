@@ -12,9 +12,10 @@ from kongflow_events import models, words
 from kongflow_events.store import db
 
 # What an EventRecord is made of; its payload is decoded from payload_raw, which saves sending it twice.
-_COLUMNS = """id, event_id, name, timestamp, payload_raw, payload_type, context, source, source_context,
-    organization_id, environment_id, project_id, external_account_id,
-    deliver_at, delivered_at, cancelled_at, is_test, internal, created_at, updated_at"""
+# Whose it is comes last: who sends it knows that already.
+_CONTENT = """id, event_id, name, timestamp, payload_raw, payload_type, context, source, source_context,
+    external_account_id, deliver_at, delivered_at, cancelled_at, is_test, internal, created_at, updated_at"""
+_COLUMNS = f"{_CONTENT}, organization_id, environment_id, project_id"
 
 # Returns the records that were created or changed; one that stands outside its update window gives no row. A record
 # is locked by the conflict even then, so AGAIN behind it in the same transaction waits for nobody new.
@@ -28,12 +29,12 @@ WITH sent AS (
         AS sent(id, event_id, name, timestamp, payload, context, source, payload_type, deliver_at, deliver_after, account)
 ), known AS (
     SELECT id, identifier FROM external_accounts
-     WHERE environment_id = %(environment)s AND identifier = ANY(%(accounts)s::text[])
+     WHERE environment_id = %(environment_id)s AND identifier = ANY(%(accounts)s::text[])
 ), added AS (
     -- Writes only at an account's first use; the update makes the row visible when two first uses meet. Its first event's
     -- id is as new as any.
     INSERT INTO external_accounts (id, organization_id, environment_id, identifier)
-    SELECT DISTINCT ON (account) id, %(organization)s::uuid, %(environment)s::uuid, account FROM sent
+    SELECT DISTINCT ON (account) id, %(organization_id)s::uuid, %(environment_id)s::uuid, account FROM sent
      WHERE account IS NOT NULL AND NOT EXISTS (SELECT FROM known WHERE identifier = account)
      ORDER BY account
     ON CONFLICT (environment_id, identifier) DO UPDATE SET identifier = EXCLUDED.identifier
@@ -45,7 +46,7 @@ WITH sent AS (
     SELECT sent.id, sent.event_id, sent.name, COALESCE(sent.timestamp, now()),
            COALESCE(sent.payload, '{{}}')::jsonb, COALESCE(sent.payload, '{{}}'), COALESCE(sent.context, '{{}}')::jsonb,
            COALESCE(sent.source, 'trigger.dev'), COALESCE(sent.payload_type, 'JSON'),
-           %(organization)s, %(project)s, %(environment)s, account.id,
+           %(organization_id)s, %(project_id)s, %(environment_id)s, account.id,
            COALESCE(sent.deliver_at, now() + sent.deliver_after * interval '1 second', now())
       FROM sent LEFT JOIN (SELECT * FROM known UNION ALL SELECT * FROM added) AS account
         ON account.identifier = sent.account
@@ -58,10 +59,10 @@ WITH sent AS (
                  FROM sent AS again WHERE again.event_id = stored.event_id)
      WHERE stored.delivered_at IS NULL AND stored.cancelled_at IS NULL
        AND stored.deliver_at >= now() + interval '5 seconds'
-    RETURNING {_COLUMNS}
+    RETURNING {_CONTENT}
 ), owed AS (
     INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
-    SELECT id, 'deliver', environment_id, deliver_at, GREATEST(deliver_at, now()) FROM record
+    SELECT id, 'deliver', %(environment_id)s::uuid, deliver_at, GREATEST(deliver_at, now()) FROM record
     ON CONFLICT (subject_id) DO UPDATE
        SET due_at = EXCLUDED.due_at, hint_at = EXCLUDED.hint_at, hints = 0, attempts = 0, last_error = NULL,
            died_at = NULL
@@ -74,12 +75,12 @@ SELECT * FROM record
 # listened to again. A fresh statement, because it must see what was committed while SEND waited.
 _AGAIN = f"""
 WITH record AS MATERIALIZED (
-    SELECT {_COLUMNS} FROM event_records
-     WHERE event_id = ANY(%(event_ids)s) AND environment_id = %(environment)s
+    SELECT {_CONTENT} FROM event_records
+     WHERE event_id = ANY(%(event_ids)s) AND environment_id = %(environment_id)s
      ORDER BY event_id FOR NO KEY UPDATE
 ), owed AS (
     INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
-    SELECT id, 'deliver', environment_id, deliver_at, GREATEST(deliver_at, now()) FROM record
+    SELECT id, 'deliver', %(environment_id)s::uuid, deliver_at, GREATEST(deliver_at, now()) FROM record
      WHERE delivered_at IS NULL AND cancelled_at IS NULL
     ON CONFLICT (subject_id) DO NOTHING
 )
@@ -140,12 +141,14 @@ class Sent(msgspec.Struct, frozen=True):
 def send(environment: words.Environment, events: Sequence[Sent]) -> dict[str, models.EventRecord]:
     """Store `events` (no id twice) and what is owed for them; returns those created or changed, by event id."""
     columns = {f"{field}s": [getattr(event, field) for event in events] for field in Sent.__struct_fields__}
-    return _by_event_id(_SEND.rows({"ids": [words.new_id() for _ in events], **columns, **_owner(environment)}))
+    owner = _owner(environment)
+    return _by_event_id(_SEND.rows({"ids": [words.new_id() for _ in events], **columns, **owner}), owner)
 
 
 def again(environment: words.Environment, event_ids: Sequence[str]) -> dict[str, models.EventRecord]:
     """The stored records of `event_ids`, locked; an undelivered one is owed again. Missing ones are not in the answer."""
-    return _by_event_id(db.rows(_AGAIN, {"event_ids": list(event_ids), "environment": environment.id}))
+    owner = _owner(environment)
+    return _by_event_id(db.rows(_AGAIN, {"event_ids": list(event_ids), **owner}), owner)
 
 
 def cancel(environment_id: uuid.UUID, event_id: str) -> models.EventRecord | None:
@@ -201,18 +204,20 @@ def _conditions(wanted: Wanted, before: uuid.UUID | None) -> list[str]:
     return [*conditions, _STATES[wanted.state]] if wanted.state else conditions
 
 
-def _owner(environment: words.Environment) -> dict[str, uuid.UUID]:
+def _owner(environment: words.Environment) -> db.Row:
     return {
-        "environment": environment.id,
-        "organization": environment.organization_id,
-        "project": environment.project_id,
+        "environment_id": environment.id,
+        "organization_id": environment.organization_id,
+        "project_id": environment.project_id,
     }
 
 
 def _record(row: db.Row) -> models.EventRecord:
-    # Without its defaults: the row has every column, and one of them would make an id for nothing.
-    return models.EventRecord(__no_default__=True, payload=msgspec.json.decode(row["payload_raw"]), **row)
+    # Not through the constructor: it would set twenty fields one by one, which costs more than the rest of an answer.
+    record = models.EventRecord(__no_default__=True)
+    record.__data__ = {**row, "payload": msgspec.json.decode(row["payload_raw"])}
+    return record
 
 
-def _by_event_id(found: list[db.Row]) -> dict[str, models.EventRecord]:
-    return {row["event_id"]: _record(row) for row in found}
+def _by_event_id(found: list[db.Row], owner: db.Row) -> dict[str, models.EventRecord]:
+    return {row["event_id"]: _record(row | owner) for row in found}
