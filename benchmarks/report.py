@@ -58,7 +58,8 @@ def table(found: dict[str, Any]) -> str:
         f" medians of {len(found['rounds'])}, in turn. {_NONE}: not measured, or offered more than B takes."
     )
     body = [[title, *(_shown(_at(middle[name], path)) for name in middle)] for title, path in _ROWS]
-    return "\n".join([head, "", grid(["", *middle], body), "", *_by_type(middle["ours"]), *_ratios(middle)])
+    below = [*_by_type(middle["ours"]), *_ratios(middle), *_disturbed(found["rounds"])]
+    return "\n".join([head, "", grid(["", *middle], body), "", *below])
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -78,6 +79,24 @@ def _ratios(middle: dict[str, Any]) -> list[str]:
     ours = _at(middle["ours"], ("flood", "events/s"))
     others = {name: _at(middle[name], ("flood", "events/s")) or middle[name].get("rows/s") for name in middle}
     return [f"- B: {ours / other:.2f} × {name}" for name, other in others.items() if name != "ours" and ours and other]
+
+
+def _disturbed(rounds: Any) -> list[str]:
+    """The most that was taken from any one phase of any system."""
+    return [
+        f"- {name}, at most in any phase: {max(_all(rounds, name), default=0):g}"
+        for name in ("foreign cores", "stolen cores")
+    ]
+
+
+def _all(results: Any, name: str) -> list[float]:
+    """Every figure of this name, however deep it stands."""
+    if isinstance(results, list):
+        return [one for part in results for one in _all(part, name)]
+    if not isinstance(results, dict):
+        return []
+    below = [one for part in results.values() for one in _all(part, name)]
+    return [*below, results[name]] if name in results else below
 
 
 def _at(results: dict[str, Any], path: Sequence[str]) -> Any:

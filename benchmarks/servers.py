@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,13 +21,21 @@ OPTIONS = {"fsync": "on", "synchronous_commit": "on", "shared_buffers": "128MB",
 
 
 class Postgres:
-    """A server; `stamping` lets it remember when each transaction was committed."""
+    """A server with `options` of its own; `stamping` lets it remember when each transaction was committed.
 
-    def __init__(self, data: Path, *, stamping: bool = False) -> None:
+    Its databases are dropped after use unless they are to be kept.
+    """
+
+    def __init__(
+        self, data: Path, *, stamping: bool = False, keep: bool = False, options: Mapping[str, str] | None = None
+    ) -> None:
+        self._keep = keep
         stamps = {"track_commit_timestamp": "on"} if stamping else {}
         self.port = free_port()
         self.binaries = system_binaries()
-        self._server = EmbeddedPostgres(data, binaries=self.binaries, port=self.port, options={**OPTIONS, **stamps})
+        self._server = EmbeddedPostgres(
+            data, binaries=self.binaries, port=self.port, options={**OPTIONS, **stamps, **(options or {})}
+        )
 
     def start(self) -> None:
         """Start it."""
@@ -48,14 +56,15 @@ class Postgres:
         return url_of(self._server.url, database)
 
     @contextmanager
-    def database(self, template: str = "template1") -> Iterator[str]:
-        """The URL of a database of its own, a copy of `template`; it is gone at the end."""
+    def database(self) -> Iterator[str]:
+        """The URL of a database of its own."""
         name = f"bench_{uuid.uuid4().hex[:8]}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {name}")
         try:
             yield self.url(name)
         finally:
-            self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            if not self._keep:
+                self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def execute(self, statement: str) -> None:
         """Run one statement outside any transaction."""
@@ -95,15 +104,15 @@ class Rabbit(RabbitMQNode):
 class Servers:
     """Everything that systems stand on; use as a context manager."""
 
-    def __init__(self, home: Path | None = None) -> None:
-        """`home` keeps the data of the servers; without it they are gone at the end."""
+    def __init__(self, home: Path | None = None, options: Mapping[str, str] | None = None) -> None:
+        """`home` keeps the data of the servers; without it they are gone at the end. `options` go to PostgreSQL."""
         self._kept = home is not None
         self.home = home or Path(tempfile.mkdtemp(prefix="kf-bench-"))
         self.home.mkdir(parents=True, exist_ok=True)
         open_to_others(self.home)
         self.node = Rabbit()
-        self.postgres = Postgres(self.home / "postgres")
-        self.stamping = Postgres(self.home / "stamping", stamping=True)
+        self.postgres = Postgres(self.home / "postgres", keep=self._kept, options=options)
+        self.stamping = Postgres(self.home / "stamping", keep=self._kept, options=options, stamping=True)
 
     def __enter__(self) -> Servers:
         self.node.start()
