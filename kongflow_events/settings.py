@@ -63,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Days that events are kept, with all that came of them, and that dead letters are; 0 keeps them for ever.
     retention_days: Days = 30
     dead_retention_days: Days = 90
+    # Seconds that a snapshot may keep vacuum from cleaning before the scheduler's log says so.
+    snapshot_alarm: Seconds = 60.0
     # Requests a second of one API key, events a second of one organization; and how many of them at once.
     key_rate: Rate = 0.0
     key_burst: Burst = 750
