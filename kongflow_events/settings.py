@@ -46,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     # Connections that one process may hold; a web process needs one per blocking thread.
     pool_size: Positive = 20
+    # Seconds that a web process goes on serving after SIGTERM, while `/readyz` says that it is stopping.
+    stop_grace: Annotated[float, msgspec.Meta(ge=0, le=15)] = 5.0
     # Milliseconds between two looks of the relay at the outbox.
     tick_ms: Positive = 10
     # Ids in one message, and rows in one transaction of a worker.
