@@ -31,10 +31,12 @@ from tests.servers import free_port, open_to_others
 # Shrunk, so that a fault shows in seconds what it would show in a minute.
 SETTINGS = {
     "WEB_CONCURRENCY": "1",
+    "KONGFLOW_STOP_GRACE": "0",
     "KONGFLOW_ALLOWED_NETWORKS": "127.0.0.0/8",
     "KONGFLOW_TICK_MS": "50",
     "KONGFLOW_POST_TIMEOUT": "2",
     "KONGFLOW_LEASE": "3",
+    "KONGFLOW_SNAPSHOT_ALARM": "5",
 }
 HIGH_WATER = 500
 POST_TIMEOUT = 2.0

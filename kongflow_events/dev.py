@@ -141,8 +141,12 @@ def _web(port: int) -> list[str]:
 
 
 def _environ(database_url: str, port: int) -> dict[str, str]:
-    """This process's variables with `dev`'s own values; loopback targets are allowed unless somebody decided otherwise."""
+    """This process's variables with `dev`'s own values, which somebody may have decided otherwise.
+
+    Loopback targets are allowed, and no proxy has to be told that it stops.
+    """
     return {
+        "KONGFLOW_STOP_GRACE": "0",
         "KONGFLOW_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
         **{name: value for name, value in os.environ.items() if name != "RABBITMQ_URL"},
         "DATABASE_URL": database_url,

@@ -34,15 +34,15 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     return prepare
 
 
-def stop_at_masters_death() -> None:
-    """Ask for SIGTERM at the death of the process that started this one by `multiprocessing`, as servers start workers.
+def stop_at_masters_death(number: signal.Signals = signal.SIGTERM) -> None:
+    """Ask for a signal at the death of the process that started this one by `multiprocessing`, as servers start workers.
 
     Ends this process at once if that one is dead already. Does nothing in a process that was started otherwise, or where
     the system has no such thing.
     """
     master = multiprocessing.parent_process()
     if sys.platform == "linux" and master is not None:
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
         # It may have died before the request.
         if os.getppid() != master.pid:
             os._exit(1)

@@ -1,4 +1,4 @@
-"""The scheduler process: the relay's tick, operations' steps, expiry, and a sign of life, on APScheduler's clock.
+"""The scheduler process: the relay's tick, operations' steps, expiry, and signs of life and trouble, on APScheduler's clock.
 
 Any number may run: claims skip each other's rows, and the jobs are safe to run twice. What is *due* is always asked of
 the database's clock; this process's clock only says how often to look.
@@ -36,6 +36,7 @@ _RETAIN_SECONDS = 5
 _RETAIN_BATCHES = 10
 # How often one step of the operations that are due is taken.
 _STEP_SECONDS = 0.1
+_SNAPSHOT_SECONDS = 5
 # A bucket that stays a while costs a few bytes; looking for it reads them all.
 _BUCKETS_SECONDS = 10
 # A wall clock that moved this much against the monotonic one was set: the next runs stand in the wrong place.
@@ -81,6 +82,8 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
     keeping = retain.Retention(timedelta(days=current.retention_days), timedelta(days=current.dead_retention_days))
     _every(scheduler, _RETAIN_SECONDS, _in_unit(lambda: keeping.advance(_RETAIN_BATCHES)))
     _every(scheduler, _BUCKETS_SECONDS, _in_unit(expire.expire_buckets))
+    watch = health.SnapshotWatch(current.snapshot_alarm)
+    _every(scheduler, _SNAPSHOT_SECONDS, _in_unit(watch.look))
     # The beat keeps to the relay's thread: a relay that hangs must not look alive.
     _every(scheduler, _BEAT_SECONDS, _in_unit(lambda: health.beat("scheduler", instance)), executor="relay")
     scheduler.add_listener(_log_failure, EVENT_JOB_ERROR)

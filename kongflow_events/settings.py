@@ -46,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     # Connections that one process may hold; a web process needs one per blocking thread.
     pool_size: Positive = 20
+    # Seconds that a web process goes on serving after SIGTERM, while `/readyz` says that it is stopping.
+    stop_grace: Annotated[float, msgspec.Meta(ge=0, le=15)] = 5.0
     # Milliseconds between two looks of the relay at the outbox.
     tick_ms: Positive = 10
     # Ids in one message, and rows in one transaction of a worker.
@@ -63,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Days that events are kept, with all that came of them, and that dead letters are; 0 keeps them for ever.
     retention_days: Days = 30
     dead_retention_days: Days = 90
+    # Seconds that a snapshot may keep vacuum from cleaning before the scheduler's log says so.
+    snapshot_alarm: Seconds = 60.0
     # Requests a second of one API key, events a second of one organization; and how many of them at once.
     key_rate: Rate = 0.0
     key_burst: Burst = 750

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from faults.scenarios import broker, clocks, database, processes, registry, targets
+from faults.scenarios import broker, clocks, database, processes, registry, retention, targets
 from faults.scenarios.registry import Fault
 
 FAULTS: dict[str, Fault] = dict(sorted(registry.FAULTS.items(), key=lambda one: int(one[0][1:])))
 
-__all__ = ["FAULTS", "Fault", "broker", "clocks", "database", "processes", "targets"]
+__all__ = ["FAULTS", "Fault", "broker", "clocks", "database", "processes", "retention", "targets"]

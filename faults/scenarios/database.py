@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,10 @@ from tests import factory
 
 _FAN = 10_000
 _CLAIM_MS = 5.0
+# What the schedulers say about an old snapshot, and the seconds that they get: two looks and a little more.
+_ALARM, _ALL_CLEAR = "an old snapshot keeps vacuum from cleaning", "no old snapshot is held any more"
+_ALARM_SECONDS = 12.0
+_SCHEDULERS = ("scheduler-1", "scheduler-2")
 _PROBE = """
 INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at) VALUES (%s, 'post', %s, now(), now() + interval '1 hour')
 """
@@ -82,7 +86,8 @@ def frozen(run: Run) -> None:
 
 @fault("F17", "a snapshot is held for a long time under load")
 def long_snapshot(run: Run) -> None:
-    """A claim by id stays cheap, however many dead rows the table keeps."""
+    """A claim by id stays cheap, however many dead rows the table keeps, and the schedulers say who holds it."""
+    alarm, all_clear = _said_again(run, _ALARM), _said_again(run, _ALL_CLEAR)
     holder = psycopg2.connect(run.world.postgres.url(run.world.database))
     holder.set_session(isolation_level="REPEATABLE READ")
     with holder.cursor() as cursor, run.load():
@@ -91,7 +96,9 @@ def long_snapshot(run: Run) -> None:
         cursor.execute("SELECT 1")
         run.pause(run.between(15, 120))
         claim = _time_of_a_claim()
+        run.within(_ALARM_SECONDS, "every scheduler says who holds it", alarm)
     holder.close()
+    run.within(_ALARM_SECONDS, "every scheduler says that it is over", all_clear)
     run.measured |= {"claim p99 before, ms": before, "claim p99, ms": claim}
     # Five milliseconds, or what two claims take on a machine that is busy with other things.
     run.expect(claim <= max(_CLAIM_MS, 2 * before), f"a claim takes {claim:.1f} ms in its 99th percentile")
@@ -236,6 +243,12 @@ def _time_of_a_claim() -> float:
                 # The probe was never there.
                 raise ZeroDivisionError
     return evidence.percentile(taken, 0.99)
+
+
+def _said_again(run: Run, what: str) -> Callable[[], bool]:
+    """Whether every scheduler has said so once more than by now."""
+    before = {name: run.world.processes.log(name).count(what) for name in _SCHEDULERS}
+    return lambda: all(run.world.processes.log(name).count(what) > count for name, count in before.items())
 
 
 def _alive_after_a_switch(run: Run) -> bool:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import signal
 import time
 
-from faults import guards
+from faults import front, guards
 from faults.processes import NAMES
 from faults.run import Run
 from faults.scenarios.registry import fault
 from faults.world import POST_LEASE
 from kongflow_events.settings import CRASH_POINTS
 from tests.processes import procfile
+from tests.servers import free_port
 
 # Which process passes a crash point.
 _WHO = {"ingest": "web", "relay": "scheduler-1", "deliver": "worker-1", "invoke": "worker-1", "post": "poster"}
 _PASSINGS = (1, 2, 7)
 _GROUP_BACK = 10.0
+# Seconds that a process of the API which is to stop goes on serving: enough for several looks of the proxy.
+_STOP_GRACE = "3"
 
 
 @fault("F1", "kill -9 of the API at each crash point, then at random", quick=True)
@@ -134,12 +137,22 @@ def late_finish(run: Run, *guards_gone: str) -> None:
 
 @fault("F27", "rolling restart: SIGTERM of every process in turn")
 def rolling_restart(run: Run) -> None:
-    """No request fails for good, and no call is repeated."""
-    with run.load():
-        for _ in range(int(run.between(1, 3))):
-            for name in NAMES:
-                run.world.processes.restart(name)
-                run.world.within(30, "up", lambda: run.world.answers() and run.world.consuming())
+    """Behind a proxy that turns to who is ready no request fails at all, and no call is repeated."""
+    other = free_port()
+    run.world.processes.add("web-2", procfile()["web"].replace("${PORT:-8030}", str(other)))
+    with front.Buffering(run.world.web_port, other) as proxy:
+        run.world.within(30, "the other one", proxy.all_ready)
+        for name in ("web", "web-2"):
+            run.world.processes.dress(name, KONGFLOW_STOP_GRACE=_STOP_GRACE)
+        run.world.within(30, "both with their grace", proxy.all_ready)
+        with run.load(url=proxy.url):
+            for _ in range(int(run.between(1, 3))):
+                for name in (*NAMES, "web-2"):
+                    run.world.processes.restart(name)
+                    run.world.within(30, "up", lambda: proxy.all_ready() and run.world.consuming())
+    run.world.processes.remove("web-2")
+    run.measured |= {f"sent on: {what}": count for what, count in proxy.sent_on.items()}
+    run.expect_no_failed_request()
     run.expect_no_repeats = True
 
 

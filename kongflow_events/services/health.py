@@ -1,4 +1,4 @@
-"""Health: whether this service can do its work now, and what is missing if it cannot."""
+"""Health: whether this service can do its work now, what is missing if it cannot, and what will make it slow."""
 
 from __future__ import annotations
 
@@ -41,6 +41,30 @@ def readiness() -> Readiness:
 def beat(kind: str, instance: str) -> None:
     """This process lives."""
     health.beat(kind, instance)
+
+
+class SnapshotWatch:
+    """One process's watch over old snapshots: while one is held, vacuum cleans nothing that came after it.
+
+    The outbox is the first to suffer: each row that was done stays in the way of those that are due. Call `look` now and
+    then.
+    """
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._alarmed = False
+
+    def look(self) -> None:
+        """Say in the log when one has been held for more than `longest` seconds, and when it is over."""
+        oldest = health.oldest_holder()
+        alarming = oldest is not None and oldest.seconds > self._longest
+        if oldest is not None and alarming and not self._alarmed:
+            log.warning(
+                "an old snapshot keeps vacuum from cleaning", seconds=round(oldest.seconds), holder=oldest.holder
+            )
+        if self._alarmed and not alarming:
+            log.info("no old snapshot is held any more")
+        self._alarmed = alarming
 
 
 def _schema(missing: list[str]) -> str:

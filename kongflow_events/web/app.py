@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import falcon
 
 from kongflow_events import limits, settings
-from kongflow_events.web import bulk, dispatchers, docs, events, failures, health, jobs, ledger, middleware, runs
+from kongflow_events.web import bulk, dispatchers, docs, events, failures, health, jobs, leave, ledger, middleware, runs
 from kongflow_events.web.operations import Route
 from kongflow_events.web.requests import Door
 
 
-def create_app(current: settings.Settings) -> falcon.App[Any, Any]:
-    """The WSGI application. The store has to be connected before its first request."""
+def create_app(current: settings.Settings, is_leaving: Callable[[], bool] = lambda: False) -> falcon.App[Any, Any]:
+    """The WSGI application. The store has to be connected before its first request.
+
+    `is_leaving` says whether this process is about to stop.
+    """
     app: falcon.App[Any, Any] = falcon.App(
-        middleware=[middleware.RequestId(), middleware.Cors(), middleware.Nowhere(), middleware.Limits()]
+        middleware=[
+            middleware.RequestId(),
+            middleware.Cors(),
+            middleware.Nowhere(),
+            middleware.Limits(),
+            leave.Leave(is_leaving),
+        ]
     )
     app.set_error_serializer(failures.serialize)
     failures.handle_all(app)

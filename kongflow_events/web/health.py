@@ -28,14 +28,16 @@ class Ready:
     """This service can do its work."""
 
     @operation("getReadiness", answer=schemas.Ready, others={503: schemas.Ready})
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:  # noqa: ARG002 - Falcon's
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Ask whether the service can do its work.
 
         The database has to answer, its schema to be this version's, and a relay to tick: this is for whoever sends
-        requests here. A 503 says what is missing.
+        requests here. A 503 says what is missing, or that this process is about to stop.
         """
         found = health.readiness()
-        response.status = 200 if found.ready else 503
-        answer(response, schemas.Ready(found.ready, found.checks, found.relay_age))
+        leaving = {"process": "stopping"} if request.context.leaving else {}
+        ready = found.ready and not leaving
+        response.status = 200 if ready else 503
+        answer(response, schemas.Ready(ready, found.checks | leaving, found.relay_age))
 
     on_head = on_get

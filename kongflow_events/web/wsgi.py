@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Final
 
 from kongflow_events import logs, settings
 from kongflow_events.processes import stop_at_masters_death
 from kongflow_events.store import db
+from kongflow_events.web import leave
 from kongflow_events.web.app import create_app
 
 # Nobody waits longer than this for one statement of a request.
@@ -18,8 +20,9 @@ try:
 except settings.BadSettings as error:
     sys.exit(f"kongflow-events: {error}")
 
-# An orphan would go on serving, and share the port with those that are started in its place.
-stop_at_masters_death()
+is_leaving = leave.on_sigterm(_current.stop_grace)
+# An orphan would go on serving, and share the port with those that are started in its place: it goes at once.
+stop_at_masters_death(signal.SIGINT)
 logs.configure()
 db.connect(_current.database_url, _current.pool_size, statement_seconds=_STATEMENT_SECONDS)
-app = create_app(_current)
+app = create_app(_current, is_leaving)

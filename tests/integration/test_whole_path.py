@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from faults.machines import members
 from kongflow_events.services import environments, keys
@@ -34,6 +35,7 @@ class Service:
             "RABBITMQ_URL": broker.url,
             "PORT": str(port),
             "WEB_CONCURRENCY": "1",
+            "KONGFLOW_STOP_GRACE": "0",
             "KONGFLOW_ALLOWED_NETWORKS": "127.0.0.0/8",
         }
         self.log = log
@@ -197,6 +199,23 @@ def test_what_serves_the_api_ends_with_its_master(service: Service) -> None:
         master.kill()
 
         eventually(lambda: members(master.pid) == [])
+
+
+def test_what_serves_the_api_says_that_it_stops_and_serves_on_for_its_grace(service: Service) -> None:
+    environ = {**service.environ, "KONGFLOW_STOP_GRACE": "5"}
+    with running([procfile()["web"]], environ, service.log) as [web], urllib3.PoolManager(retries=False) as client:
+        eventually(lambda: service.http.answers("/healthz"))
+        assert "Connection" not in client.request("GET", f"{service.http.url}/healthz").headers
+        web.terminate()
+
+        ready = f"{service.http.url}/readyz"
+        eventually(lambda: client.request("GET", ready).json()["checks"].get("process") == "stopping")
+        assert client.request("GET", ready).status == 503
+        service.send("1")
+        assert client.request("GET", f"{service.http.url}/healthz").headers["Connection"] == "close"
+        assert web.wait(25) in (0, -signal.SIGTERM)
+        assert members(web.pid) == []
+    assert service.count("SELECT count(*) FROM event_records") == 1
 
 
 def test_every_process_stops_when_it_is_asked_to(started: Service) -> None:

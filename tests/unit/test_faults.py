@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 
-from faults import invariants, record
+from faults import front, invariants, record
 from faults.evidence import Attempt, Call, Evidence, Invocation, Record, Rule, Try
 from faults.processes import Happened
+from tests.receiver import Receiver
+from tests.servers import free_port
 
 JOB, SHIP, HOOK = (uuid.UUID(int=number) for number in (1, 2, 3))
 RULES = [
@@ -135,3 +139,17 @@ def test_a_record_is_green_only_without_findings_and_losses() -> None:
     assert not record.Record.broken("F0", 1, "cannot be started", 1.0).green
     assert "RED" in record.line(of(FINE, "late"))
     assert record.totals([of(FINE), of(FINE, "late")]).startswith("1 of 2 green; 2 events acknowledged, 0 lost")
+
+
+def test_the_proxy_sends_on_what_was_refused_or_closed_before_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang_up(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+
+    monkeypatch.setattr(front, "_LOOK", 3600)
+    with Receiver(hang_up) as closing, Receiver() as well:
+        ports = [urlsplit(receiver.url).port or 0 for receiver in (closing, well)]
+        with front.Buffering(free_port(), *ports) as proxy:
+            # Each of the three comes first once.
+            assert [proxy.request("/", b"{}", {}).status for _ in range(3)] == [200] * 3
+    assert [call.body for call in well.calls] == [b"{}"] * 3
+    assert proxy.sent_on == {"NewConnectionError": 1, "ProtocolError": 2}
