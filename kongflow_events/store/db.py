@@ -146,6 +146,8 @@ def connect(url: str, pool_size: int = 8, *, statement_seconds: float = 10, wait
         options=(
             f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds // 3}"
             f" -c idle_in_transaction_session_timeout={milliseconds + 5000} -c timezone=UTC -c jit=off"
+            # A plan may be made while a table is all but empty, and is kept: it must not be to read the whole of it.
+            " -c enable_seqscan=off"
         ),
     )
     _database.initialize(database)
@@ -217,7 +219,7 @@ def run(sql: str, parameters: Mapping[str, Any] | tuple[Any, ...] = ()) -> int:
 
 
 class Prepared:
-    """A statement that each connection has planned once: for what runs so often that planning costs more than running.
+    """A statement that each connection plans once: for what runs so often that planning it costs as much as running it.
 
     Written like any other, with `%(name)s` for a parameter, and a cast behind each whose type its place does not tell.
     The plan knows no values, so it has to be the right one for all of them. After a change of the schema it is made anew.
@@ -235,11 +237,19 @@ class Prepared:
 
     def rows(self, parameters: Mapping[str, Any]) -> list[Row]:
         """Run it and return its rows as dictionaries, in order."""
+        self._plan_once()
+        return rows(self._execute, parameters)
+
+    def run(self, parameters: Mapping[str, Any]) -> int:
+        """Run it; returns how many rows it changed."""
+        self._plan_once()
+        return run(self._execute, parameters)
+
+    def _plan_once(self) -> None:
         known = _prepared.setdefault(_database.connection(), set())
         if self._name not in known:
             run(self._prepare)
             known.add(self._name)
-        return rows(self._execute, parameters)
 
 
 _PARAMETER: Final = re.compile(r"%\((\w+)\)s((?:::\w+(?:\[\])?)?)")

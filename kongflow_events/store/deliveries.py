@@ -17,14 +17,19 @@ from kongflow_events import words
 from kongflow_events.store import db, outbox
 
 # Somebody else's event is skipped, not waited for: whoever holds it is delivering, changing or cancelling it.
-_LOCK = """
+_LOCK = db.Prepared(
+    "lock_events",
+    """
 SELECT id, environment_id, name, source, external_account_id, payload_raw, payload_type, context::text AS context,
        delivered_at IS NULL AND cancelled_at IS NULL AS wanted
-  FROM event_records WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
-"""
+  FROM event_records WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+""",
+)
 
 # Reads what listens to these names in these environments, whatever else is stored; filters come only when asked for.
-CANDIDATES = """
+CANDIDATES = db.Prepared(
+    "find_candidates",
+    """
 SELECT names.environment_id, names.source, names.name, dispatchers.id, dispatchers.created_at,
        dispatchers.updated_at, dispatchers.external_account_id, dispatchers.one_shot
   FROM unnest(%(environments)s::uuid[], %(sources)s::text[], %(names)s::text[]) AS asked(environment_id, source, name)
@@ -33,20 +38,26 @@ SELECT names.environment_id, names.source, names.name, dispatchers.id, dispatche
  WHERE dispatchers.enabled AND NOT dispatchers.manual
    AND (dispatchers.expires_at IS NULL OR dispatchers.expires_at > now())
  ORDER BY dispatchers.created_at, dispatchers.id
-"""
+""",
+)
 
 _FILTERS = "SELECT id, updated_at, payload_filter, context_filter FROM event_dispatchers WHERE id = ANY(%s)"
 
-_TAKE = """
+_TAKE = db.Prepared(
+    "take_deliveries",
+    """
 DELETE FROM outbox
- WHERE subject_id = ANY(%(ids)s) AND kind = 'deliver' AND due_at <= now() AND died_at IS NULL
-   AND (lease_until IS NULL OR lease_until < now() OR token = %(token)s)
+ WHERE subject_id = ANY(%(ids)s::uuid[]) AND kind = 'deliver' AND due_at <= now() AND died_at IS NULL
+   AND (lease_until IS NULL OR lease_until < now() OR token = %(token)s::uuid)
 RETURNING subject_id
-"""
+""",
+)
 
 # Whoever inserts in the order of dispatchers waits for nobody who waits for it: two deliveries may meet at a one-shot
 # dispatcher. A dispatcher that was deleted since it matched gets nothing, and makes no event delivered.
-_INVOKE = f"""
+_INVOKE = db.Prepared(
+    "make_invocations",
+    f"""
 WITH matched AS (
     SELECT matched.id, event_record_id, dispatcher_id, environment_id, event, dispatchable, one_shot
       FROM unnest(%(ids)s::uuid[], %(records)s::uuid[], %(dispatchers)s::uuid[])
@@ -55,17 +66,18 @@ WITH matched AS (
 ), made AS (
     INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable,
                              replay, pending_one_shot)
-    SELECT id, environment_id, event_record_id, dispatcher_id, event, dispatchable, %(replay)s,
+    SELECT id, environment_id, event_record_id, dispatcher_id, event, dispatchable, %(replay)s::bigint,
            CASE WHEN one_shot THEN dispatcher_id END
       FROM matched ORDER BY dispatcher_id, event_record_id
     ON CONFLICT DO NOTHING
-    RETURNING id, environment_id, dispatcher_id, dispatchable->>'type' = ANY(%(url_types)s) AS url
+    RETURNING id, environment_id, dispatcher_id, dispatchable->>'type' = ANY(%(url_types)s::text[]) AS url
 ), owed AS ({outbox.OWE_MADE}), stamped AS (
     UPDATE event_records SET delivered_at = now()
      WHERE id IN (SELECT event_record_id FROM matched) AND %(replay)s = 0
 )
 SELECT id, url FROM made
-"""
+""",
+)
 
 # What a one-shot dispatcher matched while an earlier event is pending for it: visible in the ledger, never carried out.
 _SUPERSEDE = """
@@ -147,14 +159,14 @@ class Made(msgspec.Struct, frozen=True):
 
 def lock(ids: Collection[uuid.UUID]) -> list[Locked]:
     """Lock the events `ids` that nobody else holds until the transaction ends, by id."""
-    return [Locked(**row) for row in db.rows(_LOCK, (sorted(ids),))]
+    return [Locked(**row) for row in _LOCK.rows({"ids": sorted(ids)})]
 
 
 def candidates(addresses: Collection[Address]) -> list[Candidate]:
     """Every dispatcher that listens to one of `addresses` now, oldest first."""
     environments, sources, names = zip(*addresses, strict=True)
     parameters = {"environments": list(environments), "sources": list(sources), "names": list(names)}
-    return [Candidate(**row) for row in db.rows(CANDIDATES, parameters)]
+    return [Candidate(**row) for row in CANDIDATES.rows(parameters)]
 
 
 def filters_of(dispatcher_ids: Collection[uuid.UUID]) -> list[Filters]:
@@ -164,7 +176,7 @@ def filters_of(dispatcher_ids: Collection[uuid.UUID]) -> list[Filters]:
 
 def take(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> set[uuid.UUID]:
     """Delete the outbox rows of these events that are due and free (or leased to `token`); returns whose those were."""
-    return {row["subject_id"] for row in db.rows(_TAKE, {"ids": list(ids), "token": token})}
+    return {row["subject_id"] for row in _TAKE.rows({"ids": list(ids), "token": token})}
 
 
 def invoke(matches: Sequence[Match], replay: int = 0) -> Made:
@@ -174,7 +186,7 @@ def invoke(matches: Sequence[Match], replay: int = 0) -> Made:
     skipped one.
     """
     parameters = {**_columns(matches), "url_types": list(words.URL_TYPES), "replay": replay}
-    made = db.rows(_INVOKE, parameters)
+    made = _INVOKE.rows(parameters)
     if len(made) < len(matches) and (superseded := [match for match in matches if match.one_shot]):
         db.run(_SUPERSEDE, _columns(superseded))
     return Made([row["id"] for row in made if not row["url"]], [row["id"] for row in made if row["url"]])

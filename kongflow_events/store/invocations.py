@@ -11,12 +11,14 @@ from kongflow_events import words
 from kongflow_events.store import db, outbox
 
 # A row that another worker holds is skipped: it is being carried out.
-_TAKE = """
+_TAKE = db.Prepared(
+    "take_invocations",
+    """
 WITH taken AS (
     DELETE FROM outbox WHERE subject_id IN (
         SELECT subject_id FROM outbox
-         WHERE subject_id = ANY(%(ids)s) AND kind = 'invoke' AND due_at <= now()
-           AND (lease_until IS NULL OR lease_until < now() OR token = %(token)s)
+         WHERE subject_id = ANY(%(ids)s::uuid[]) AND kind = 'invoke' AND due_at <= now()
+           AND (lease_until IS NULL OR lease_until < now() OR token = %(token)s::uuid)
          ORDER BY subject_id FOR UPDATE SKIP LOCKED)
     RETURNING subject_id, attempts
 )
@@ -25,22 +27,28 @@ SELECT invocations.id, taken.attempts, dispatchers.enabled, dispatchers.expires_
        COALESCE(dispatchers.dispatchable, invocations.dispatchable)->>'id' AS target
   FROM taken JOIN invocations ON invocations.id = taken.subject_id AND invocations.status = 'PENDING'
   LEFT JOIN event_dispatchers AS dispatchers ON dispatchers.id = invocations.dispatcher_id
-"""
+""",
+)
 
 # What each target starts. A dynamic trigger without a job gives one row that names none; a job without a `latest`
 # version is left out.
-_STARTS = """
-SELECT id::text AS target, job_id, id AS version_id FROM job_versions WHERE id::text = ANY(%(versions)s)
+_STARTS = db.Prepared(
+    "find_starts",
+    """
+SELECT id::text AS target, job_id, id AS version_id FROM job_versions WHERE id = ANY(%(versions)s::uuid[])
 UNION ALL
 SELECT triggers.id::text, aliases.job_id, aliases.version_id
   FROM dynamic_triggers AS triggers
   LEFT JOIN dynamic_trigger_jobs AS attached ON attached.dynamic_trigger_id = triggers.id
   LEFT JOIN job_aliases AS aliases
     ON aliases.job_id = attached.job_id AND aliases.environment_id = triggers.environment_id AND aliases.name = 'latest'
- WHERE triggers.id::text = ANY(%(triggers)s)
-"""
+ WHERE triggers.id = ANY(%(triggers)s::uuid[])
+""",
+)
 
-_FINISH = """
+_FINISH = db.Prepared(
+    "finish_invocations",
+    """
 WITH started AS (
     INSERT INTO job_runs (id, environment_id, job_id, version_id, event_record_id, external_account_id, invocation_id,
                           is_test, internal)
@@ -66,7 +74,8 @@ WITH started AS (
 INSERT INTO invocation_attempts (invocation_id, round, number, started_at, duration_ms, outcome, error)
 SELECT id, redrives, attempts, now(), 0, 'missing', reason FROM done WHERE status = 'DEAD'
 ON CONFLICT DO NOTHING
-"""
+""",
+)
 
 _BURY = """
 WITH gone AS (
@@ -147,18 +156,18 @@ class Ended(msgspec.Struct, frozen=True):
 
 def take(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> list[Taken]:
     """Delete the outbox rows of these invocations that are due and free (or leased to `token`); returns what they are."""
-    return [Taken(**row) for row in db.rows(_TAKE, {"ids": list(ids), "token": token})]
+    return [Taken(**row) for row in _TAKE.rows({"ids": list(ids), "token": token})]
 
 
 def starts(versions: Collection[str], triggers: Collection[str]) -> list[Start]:
     """What these job versions and dynamic triggers start; an id that does not exist gives no row."""
-    return [Start(**row) for row in db.rows(_STARTS, {"versions": list(versions), "triggers": list(triggers)})]
+    parameters = {"versions": [*map(words.as_id, versions)], "triggers": [*map(words.as_id, triggers)]}
+    return [Start(**row) for row in _STARTS.rows(parameters)]
 
 
 def finish(runs: Sequence[Run], ended: Sequence[Ended]) -> None:
     """Make the runs and write how their invocations ended, in one statement. A run that exists is not made again."""
-    db.run(
-        _FINISH,
+    _FINISH.run(
         {
             "run_ids": [words.new_id() for _ in runs],
             "run_invocations": [run.invocation_id for run in runs],

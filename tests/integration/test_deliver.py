@@ -425,7 +425,7 @@ def test_the_look_up_reads_only_those_who_listen_to_the_name(alice: words.Enviro
         addresses = [(alice.id, "trigger.dev", name) for name in heard]
         assert {candidate.id for candidate in deliveries.candidates(addresses)} == wanted
         parameters = {"environments": [alice.id] * 4, "sources": ["trigger.dev"] * 4, "names": heard}
-        [explained] = db.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {deliveries.CANDIDATES}", parameters)
+        [explained] = db.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {deliveries.CANDIDATES.sql}", parameters)
         plan = explained["QUERY PLAN"][0]["Plan"]
 
     assert rows_read(plan) == {"event_dispatcher_names": 12, "event_dispatchers": 12}
