@@ -7,6 +7,7 @@ one commit.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
@@ -33,21 +34,23 @@ class _Caller(Generic[Item, Result]):
 
 
 class _Line(Generic[Item, Result]):
-    """Who waits, and how many rounds are under way or about to be."""
+    """Who waits, how many rounds are under way or about to be, and when the last of them began."""
 
-    __slots__ = ("rounds", "waiting")
+    __slots__ = ("began", "rounds", "waiting")
 
     def __init__(self) -> None:
         self.rounds = 0
+        self.began = 0.0
         self.waiting: deque[_Caller[Item, Result]] = deque()
 
 
 class Together(Generic[Item, Result]):
     """`work` takes items and returns their results in the same order, or raises for all of them.
 
-    A round has `most` items at the most, all of one line; `at_once` rounds of a line may be under way. When a round of
-    several fails, each of its callers does its own item alone, so that a bad one harms only itself; unless `of_all` says
-    that the failure is everybody's, and would only be waited for again.
+    A round has `most` items at the most, all of one line. One that takes longer than `patience` seconds is waited for no
+    more: another begins beside it, up to `at_once` of them. When a round of several fails, each of its callers does its
+    own item alone, so that a bad one harms only itself; unless `of_all` says that the failure is everybody's, and would
+    only be waited for again.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class Together(Generic[Item, Result]):
         *,
         most: int,
         at_once: int,
+        patience: float,
         of_all: Callable[[BaseException], bool],
     ) -> None:
         self._work = work
         self._most = most
         self._at_once = at_once
+        self._patience = patience
         self._of_all = of_all
         self._lines: dict[Hashable, _Line[Item, Result]] = {}
         self._lock = threading.Lock()
@@ -83,12 +88,18 @@ class Together(Generic[Item, Result]):
         """Begin a round, or wait in line."""
         with self._lock:
             line = self._lines.setdefault(name, _Line())
-            if line.rounds < self._at_once:
+            mine.leads = self._is_free(line)
+            if mine.leads:
                 line.rounds += 1
-                mine.leads = True
+                line.began = time.monotonic()
             else:
                 line.waiting.append(mine)
         return line
+
+    def _is_free(self, line: _Line[Item, Result]) -> bool:
+        if not line.rounds:
+            return True
+        return line.rounds < self._at_once and time.monotonic() - line.began > self._patience
 
     def _lead(self, name: Hashable, line: _Line[Item, Result], mine: _Caller[Item, Result]) -> None:
         with self._lock:
@@ -110,6 +121,7 @@ class Together(Generic[Item, Result]):
             if line.waiting:
                 following = line.waiting.popleft()
                 following.leads = True
+                line.began = time.monotonic()
                 following.turn.release()
                 return
             line.rounds -= 1

@@ -15,10 +15,11 @@ from kongflow_events.together import Together
 
 # Retention may take a record away between the two statements; more often than this in a row is not retention.
 _ROUNDS = 5
-# Events that one statement stores for callers who came together, and statements of one environment at a time: the second
-# is at work while the first waits for the disk.
+# Events that one statement stores for callers who came together.
 _MOST_TOGETHER = 50
-_AT_ONCE = 2
+# Seconds after which a statement has met somebody's lock, and how many may: then others go on beside it.
+_PATIENCE = 0.02
+_AT_ONCE = 4
 
 
 def ingest_send_event(
@@ -95,7 +96,7 @@ def _is_of_all(failure: BaseException) -> bool:
     return isinstance(failure, db.AWAY) and not db.is_locked_out(failure)
 
 
-_together = Together(_store_together, most=_MOST_TOGETHER, at_once=_AT_ONCE, of_all=_is_of_all)
+_together = Together(_store_together, most=_MOST_TOGETHER, at_once=_AT_ONCE, patience=_PATIENCE, of_all=_is_of_all)
 
 
 def _store_all(environment: words.Environment, sent: Sequence[events.Sent]) -> list[models.EventRecord]:

@@ -28,10 +28,14 @@ class Rounds:
         return [self._work(item) for item in items]
 
 
-def together(
-    work: Any, most: int = 10, at_once: int = 1, of_all: type[Exception] = ConnectionError
-) -> Together[int, int]:
-    return Together(work, most=most, at_once=at_once, of_all=lambda failure: isinstance(failure, of_all))
+def together(work: Any, most: int = 10, at_once: int = 1, patience: float = 60) -> Together[int, int]:
+    return Together(
+        work,
+        most=most,
+        at_once=at_once,
+        patience=patience,
+        of_all=lambda failure: isinstance(failure, ConnectionError),
+    )
 
 
 def in_line(group: Together[int, int], pool: ThreadPoolExecutor, items: Sequence[int]) -> list[Future[int]]:
@@ -92,16 +96,19 @@ def test_lines_do_not_wait_for_one_another(pool: ThreadPoolExecutor) -> None:
     assert (first.result(10), second.result(10)) == (10, 20)
 
 
-def test_so_many_rounds_of_a_line_go_on_at_once(pool: ThreadPoolExecutor) -> None:
+def test_beside_a_round_that_takes_too_long_another_begins_and_takes_along_who_waits(pool: ThreadPoolExecutor) -> None:
     work = Rounds()
     group = together(work, at_once=2)
-    futures = [pool.submit(group.do, "a", item) for item in (1, 2)]
+    futures = [pool.submit(group.do, "a", 1)]
+    work.begun.acquire()
+    futures += in_line(group, pool, [2])
+    group._patience = 0
+    futures.append(pool.submit(group.do, "a", 3))
     assert work.begun.acquire(timeout=10)
-    assert work.begun.acquire(timeout=10)
-    futures += in_line(group, pool, [3])
-    assert sorted(work.seen) == [[1], [2]]
+    futures += in_line(group, pool, [4])
+    assert work.seen == [[1], [3, 2]]
     work.go.set()
-    assert [future.result(10) for future in futures] == [10, 20, 30]
+    assert [future.result(10) for future in futures] == [10, 20, 30, 40]
 
 
 def test_a_bad_item_harms_only_itself(pool: ThreadPoolExecutor) -> None:
@@ -146,7 +153,7 @@ def test_the_failure_of_a_lone_caller_is_raised_at_once() -> None:
 
 
 def test_nothing_is_kept_of_a_line_that_is_empty(pool: ThreadPoolExecutor) -> None:
-    group = together(lambda items: items, most=3, at_once=2)
+    group = together(lambda items: items, most=3, at_once=2, patience=0)
     asked = [(item % 5, item) for item in range(500)]
     assert list(pool.map(lambda one: group.do(*one), asked)) == list(range(500))
     assert group._lines == {}
