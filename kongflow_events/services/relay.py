@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 
 # Messages that one pass may publish before it commits; what one pass leaves, the next one takes.
 _MESSAGES_A_PASS = 50
+# Seconds that a tick may last. While workers keep pace with a backlog it could go on until that is gone, and with it
+# the other work of its thread: the process would be taken for dead.
+_LONGEST_TICK = 0.5
 # A transaction may commit a row this long after it took its clock's time: the mark stays behind by that much.
 _LATEST_COMMIT = timedelta(seconds=15)
 # Rows that the mark has passed (somebody held them) are found by a full scan, this often.
@@ -87,7 +90,7 @@ class Relay:
     def _tick(self) -> int:
         self._scan_fully_now_and_then()
         waiting = outbox.waiting(min(order.since for order in self._orders.values()))
-        total = sum(self._drain(kind) for kind in waiting.kinds)
+        total = self._drain(waiting.kinds)
         for order in self._orders.values():
             if not order.behind:
                 order.since = waiting.now - _LATEST_COMMIT
@@ -100,23 +103,32 @@ class Relay:
             for order in self._orders.values():
                 order.since = _EVER
 
-    def _drain(self, kind: words.Kind) -> int:
-        total = 0
+    def _drain(self, kinds: Sequence[words.Kind]) -> int:
+        """Hint until nothing is left, or there is no room; kinds take turns, so that none stands before another."""
+        total, left = 0, list(kinds)
+        until = time.monotonic() + _LONGEST_TICK
+        while left and time.monotonic() < until:
+            for kind in tuple(left):
+                hinted, more = self._pass(kind)
+                total += hinted
+                if not more:
+                    left.remove(kind)
+        return total
+
+    def _pass(self, kind: words.Kind) -> tuple[int, bool]:
+        """Hint some rows of one kind; returns how many, and whether another pass could hint more."""
         # A call to a URL may take seconds: its message carries one id, so that it holds up no other.
         size = 1 if kind == "post" else self._batch
-        while True:
-            room = min(self._high_water - self._hints.depth(kind), _MESSAGES_A_PASS)
-            if room <= 0:
-                self._orders[kind].behind = True
-                return total
-            with db.atomic():
-                rows = self._move(kind, room * size)
-                if rows:
-                    crashes.point("relay.before_commit")
-            self._publish(kind, rows, size)
-            total += len(rows)
-            if not self._orders[kind].behind:
-                return total
+        room = min(self._high_water - self._hints.depth(kind), _MESSAGES_A_PASS)
+        if room <= 0:
+            self._orders[kind].behind = True
+            return 0, False
+        with db.atomic():
+            rows = self._move(kind, room * size)
+            if rows:
+                crashes.point("relay.before_commit")
+        self._publish(kind, rows, size)
+        return len(rows), self._orders[kind].behind
 
     def _move(self, kind: words.Kind, limit: int) -> list[outbox.Hinted]:
         """Move rows' next hint ahead: the oldest first, or lane by lane once there is more than can be taken."""

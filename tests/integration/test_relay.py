@@ -134,6 +134,27 @@ def test_a_full_queue_of_one_kind_does_not_stand_before_another(relay: Relay, qu
     assert len(queues.taken("invoke")) == 10
 
 
+class Endless(Queues):
+    """Workers that keep pace with a backlog that does not end."""
+
+    def depth(self, queue_name: str) -> int:
+        return 0
+
+    def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
+        super().publish(queue_name, messages)
+        if queue_name == "deliver":
+            owe(20)
+
+
+def test_a_tick_ends_although_the_backlog_does_not_and_leaves_no_other_kind_behind() -> None:
+    queues = Endless()
+    owe(1000)
+    owe(3, kind="post")
+
+    assert Relay(queues, batch=10, high_water=5).tick() > 0
+    assert len(queues.taken("post")) == 3
+
+
 def test_lanes_take_turns_once_not_everything_fits(relay: Relay, queues: Queues) -> None:
     busy, quiet = uuid.UUID(int=1), uuid.UUID(int=2)
     owe(1000, lane=busy)
