@@ -6,7 +6,9 @@ row's pause is over. No depth, no hints: while a queue cannot be asked how full 
 
 from __future__ import annotations
 
+import math
 import time
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -21,6 +23,13 @@ log = structlog.get_logger(__name__)
 
 # Messages that one pass may publish before it commits; what one pass leaves, the next one takes.
 _MESSAGES_A_PASS = 50
+# Messages of lanes with many rows that may be under way for each worker process: enough for its threads while such lanes
+# are among themselves, one while others come as well. Those then wait for no thread, and for no queue.
+_MANY, _MANY_BESIDE_OTHERS = 4, 1
+# Seconds until lanes with many rows are among themselves again.
+_AMONG_THEMSELVES = 1.0
+# Messages in which everything that is due goes first in, first out.
+_AT_ONCE = 2
 # Seconds that a tick may last. While workers keep pace with a backlog it could go on until that is gone, and with it
 # the other work of its thread: the process would be taken for dead.
 _LONGEST_TICK = 0.5
@@ -33,11 +42,18 @@ _REST = 0.5
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+# Rows to hint, in groups that share no message: who has few does not wait until the work of those with many is done.
+Groups = list[list[outbox.Hinted]]
+
+
 class Hints(Protocol):
     """The broker as the relay needs it; both verbs raise Retryable when it cannot be reached."""
 
     def depth(self, queue_name: str) -> int:
         """How many messages wait in the queue."""
+
+    def consumers(self, queue_name: str) -> int:
+        """How many worker processes take messages from the queue."""
 
     def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
         """Hand one message for each batch over, confirmed."""
@@ -52,6 +68,9 @@ class _Order:
         # Whether the last pass left rows for want of room: then lanes take turns, so that none stands before the others.
         self.behind = False
         self.after = outbox.FIRST_LANE
+        # Rows of lanes with many that were hinted and may not be done, and until when such lanes are not among themselves.
+        self.under_way: list[uuid.UUID] = []
+        self.shared_until = -math.inf
 
 
 class Relay:
@@ -119,39 +138,60 @@ class Relay:
         """Hint some rows of one kind; returns how many, and whether another pass could hint more."""
         # A call to a URL may take seconds: its message carries one id, so that it holds up no other.
         size = 1 if kind == "post" else self._batch
+        order = self._orders[kind]
         room = min(self._high_water - self._hints.depth(kind), _MESSAGES_A_PASS)
         if room <= 0:
-            self._orders[kind].behind = True
+            order.behind = True
             return 0, False
+        began = order.after
         with db.atomic():
-            rows = self._move(kind, room * size)
-            if rows:
+            groups = self._move_lanes(kind, room * size) if order.behind else self._move_oldest(kind, room * size)
+            if any(groups):
                 crashes.point("relay.before_commit")
-        self._publish(kind, rows, size)
-        return len(rows), self._orders[kind].behind
+        self._publish(kind, groups, size)
+        hinted = sum(map(len, groups))
+        # A pass that began in the middle of a round, and came to its end, has seen only what was left of it.
+        return hinted, order.behind and (hinted > 0 or began != outbox.FIRST_LANE)
 
-    def _move(self, kind: words.Kind, limit: int) -> list[outbox.Hinted]:
-        """Move rows' next hint ahead: the oldest first, or lane by lane once there is more than can be taken."""
+    def _move_oldest(self, kind: words.Kind, limit: int) -> Groups:
+        """Move rows' next hint ahead, the oldest first."""
         order = self._orders[kind]
-        if not order.behind:
-            rows = outbox.hint_oldest(kind, order.since, limit)
-            order.behind = len(rows) == limit
-            return rows
-        visited = outbox.hint_lanes(kind, order.since, order.after, self._batch, limit)
+        limit = min(limit, _AT_ONCE * self._batch)
+        rows = outbox.hint_oldest(kind, order.since, limit)
+        order.behind = len(rows) == limit
+        return [rows]
+
+    def _move_lanes(self, kind: words.Kind, limit: int) -> Groups:
+        """Move rows' next hint ahead, lane by lane, because there is more than can be taken at once."""
+        order = self._orders[kind]
+        visited = outbox.hint_lanes(kind, order.since, order.after, self._bite(kind, limit), limit)
         # Nothing is left once a whole round, from the first lane to the last, has found nothing.
         whole = order.after == visited.after == outbox.FIRST_LANE
-        order.behind = bool(visited.rows) or not whole
+        order.behind = bool(visited.few or visited.many or order.under_way) or not whole
         order.after = visited.after
-        return visited.rows
+        order.under_way += [row.id for row in visited.many]
+        if visited.few:
+            order.shared_until = time.monotonic() + _AMONG_THEMSELVES
+        return [visited.few, visited.many]
 
-    def _publish(self, kind: words.Kind, rows: Sequence[outbox.Hinted], size: int) -> None:
-        if not rows:
+    def _bite(self, kind: words.Kind, limit: int) -> int:
+        """How many rows of lanes with many may be hinted now: a queue is first in, first out, so they must not fill it."""
+        if kind == "post":
+            return limit
+        order = self._orders[kind]
+        order.under_way = outbox.under_way(order.under_way)
+        messages = _MANY_BESIDE_OTHERS if time.monotonic() < order.shared_until else _MANY
+        most = messages * self._batch * max(1, self._hints.consumers(kind))
+        return min(limit, max(0, most - len(order.under_way)))
+
+    def _publish(self, kind: words.Kind, groups: Groups, size: int) -> None:
+        if not any(groups):
             return
         crashes.point("relay.after_commit")
         try:
-            self._hints.publish(kind, _batches(rows, size))
+            self._hints.publish(kind, [batch for rows in groups for batch in _batches(rows, size)])
         except errors.Retryable:
-            outbox.unhint([row.id for row in rows])
+            outbox.unhint([row.id for rows in groups for row in rows])
             raise
         crashes.point("relay.after_publish")
 

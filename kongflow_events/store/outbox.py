@@ -19,6 +19,8 @@ from kongflow_events.store import db
 SUSPECT_HINTS = 6
 # Lanes that one round-robin pass looks at; the next pass goes on behind them.
 _LANES = 100
+# Rows of a lane that are no crowd.
+FEW = 20
 # Before all others: where a round begins.
 FIRST_LANE = uuid.UUID(int=0)
 
@@ -54,7 +56,8 @@ WITH due AS (
 {_HINT}
 """
 
-# A loose index scan: from lane to lane, a bite of each. Its cost depends on the lanes looked at, not on the rows.
+# A loose index scan, from lane to lane: all rows of the lanes that have few, and of those that have more a bite each. Its
+# cost depends on the lanes looked at, not on the rows.
 _HINT_LANES = f"""
 WITH RECURSIVE lanes(lane) AS (
     (SELECT lane FROM outbox WHERE kind = %(kind)s AND lane > %(after)s ORDER BY lane LIMIT 1)
@@ -63,14 +66,26 @@ WITH RECURSIVE lanes(lane) AS (
        FROM lanes WHERE lanes.lane IS NOT NULL)
 ), visited AS (
     SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT {_LANES}
+), ready AS (
+    SELECT lane, (SELECT count(*) FROM (SELECT FROM outbox WHERE kind = %(kind)s AND outbox.lane = visited.lane AND {_FREE}
+                                         LIMIT {FEW} + 1) AS due) > {FEW} AS many
+      FROM visited
+), shares AS (
+    SELECT lane, many, CASE WHEN many THEN (%(bite)s + others - 1) / others ELSE {FEW} END AS share
+      FROM (SELECT *, count(*) FILTER (WHERE many) OVER () AS others FROM ready) AS ready
 ), due AS (
-    SELECT bite.subject_id, bite.hint_at FROM visited CROSS JOIN LATERAL (
-        SELECT subject_id, hint_at FROM outbox WHERE kind = %(kind)s AND lane = visited.lane AND {_FREE}
-         ORDER BY hint_at LIMIT %(bite)s FOR UPDATE SKIP LOCKED) AS bite
+    SELECT bite.subject_id, bite.hint_at, shares.many FROM shares CROSS JOIN LATERAL (
+        SELECT subject_id, hint_at FROM outbox WHERE kind = %(kind)s AND lane = shares.lane AND {_FREE}
+         ORDER BY hint_at LIMIT shares.share FOR UPDATE SKIP LOCKED) AS bite
      LIMIT %(limit)s
-), hinted AS ({_HINT})
+), hinted AS ({_HINT}, due.many)
 SELECT hinted.*, (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_lane, (SELECT count(*) FROM visited) AS lanes
   FROM (VALUES (1)) AS always LEFT JOIN hinted ON TRUE
+"""
+
+# Of rows that were hinted: those that nobody has got to the end of, as long as a hint is given the time for it.
+_UNDER_WAY = """
+SELECT subject_id FROM outbox WHERE subject_id = ANY(%s) AND hints > 0 AND hint_at > now() AND hint_at <> 'infinity'
 """
 
 
@@ -95,9 +110,13 @@ class Hinted(msgspec.Struct, frozen=True):
 
 
 class Lanes(msgspec.Struct, frozen=True):
-    """One round-robin pass: its rows, and the lane to go on after (FIRST_LANE when it came round)."""
+    """One round-robin pass: the rows of lanes that have few, a bite of those that have many, and the lane to go on after.
 
-    rows: list[Hinted]
+    That is FIRST_LANE when it came round.
+    """
+
+    few: list[Hinted]
+    many: list[Hinted]
     after: uuid.UUID
 
 
@@ -113,7 +132,7 @@ def hint_oldest(kind: words.Kind, since: datetime, limit: int) -> list[Hinted]:
 
 
 def hint_lanes(kind: words.Kind, since: datetime, after: uuid.UUID, bite: int, limit: int) -> Lanes:
-    """The same, but up to `bite` rows of each lane in turn, starting behind the lane `after`."""
+    """The same, but lane by lane, starting behind the lane `after`: those with many rows share `bite` rows among them."""
     found = db.rows(_HINT_LANES, {"kind": kind, "since": since, "after": after, "bite": bite, "limit": limit})
     hinted = [row for row in found if row["subject_id"]]
     if len(hinted) == limit:
@@ -121,7 +140,13 @@ def hint_lanes(kind: words.Kind, since: datetime, after: uuid.UUID, bite: int, l
         after = max(row["lane"] for row in hinted)
     else:
         after = found[0]["last_lane"] if found[0]["lanes"] == _LANES else FIRST_LANE
-    return Lanes([_hinted(row) for row in hinted], after)
+    few, many = ([_hinted(row) for row in hinted if row["many"] is crowd] for crowd in (False, True))
+    return Lanes(few, many, after)
+
+
+def under_way(ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
+    """Those of these hinted rows that are still owed, and whose hint is not to be repeated yet."""
+    return [row["subject_id"] for row in db.rows(_UNDER_WAY, (list(ids),))] if ids else []
 
 
 def unhint(ids: Collection[uuid.UUID]) -> None:

@@ -30,6 +30,9 @@ class Queues:
             raise errors.Retryable("no broker")
         return len(self.messages[queue_name])
 
+    def consumers(self, queue_name: str) -> int:
+        return 2
+
     def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
         if self.refuses:
             raise errors.Retryable("not confirmed")
@@ -64,6 +67,12 @@ def owe(count: int, kind: str = "deliver", lane: uuid.UUID | None = None, due: s
 def rows() -> list[models.Outbox]:
     with db.unit():
         return list(models.Outbox.select().order_by(models.Outbox.hint_at))
+
+
+def do(ids: list[str]) -> list[str]:
+    with db.unit():
+        db.run("DELETE FROM outbox WHERE subject_id = ANY(%s::uuid[])", (ids,))
+    return ids
 
 
 def test_what_is_due_is_hinted_in_messages_of_many_ids(relay: Relay, queues: Queues) -> None:
@@ -116,14 +125,12 @@ def test_a_call_to_a_url_gets_a_message_of_its_own(relay: Relay, queues: Queues)
 
 def test_a_queue_is_never_filled_above_the_high_water_mark(relay: Relay, queues: Queues) -> None:
     owe(100)
-    relay.tick()
-    relay.tick()
-
-    assert len(queues.messages["deliver"]) == 5
-    hinted = queues.taken("deliver")
-    relay.tick()
-    hinted += queues.taken("deliver")
-    assert sorted(hinted) == sorted(str(row.subject_id) for row in rows())
+    owed, hinted = sorted(str(row.subject_id) for row in rows()), []
+    while len(hinted) < 100 and relay.tick():
+        relay.tick()
+        assert len(queues.messages["deliver"]) <= 5
+        hinted += do(queues.taken("deliver"))
+    assert sorted(hinted) == owed
 
 
 def test_a_full_queue_of_one_kind_does_not_stand_before_another(relay: Relay, queues: Queues) -> None:
@@ -166,6 +173,40 @@ def test_lanes_take_turns_once_not_everything_fits(relay: Relay, queues: Queues)
 
     lanes = {str(row.subject_id): row.lane for row in rows()}
     assert Counter(lanes[one] for one in queues.taken("deliver"))[quiet] == 10
+
+
+def test_who_has_few_rows_is_in_no_message_of_who_has_many_and_before_them(queues: Queues) -> None:
+    busy, quiet = uuid.UUID(int=1), uuid.UUID(int=2)
+    relay = Relay(queues, batch=10, high_water=50)
+    owe(1000, lane=busy)
+    relay.tick()
+    do(queues.taken("deliver"))
+    owe(3, lane=quiet)
+
+    relay.tick()
+
+    lanes = {str(row.subject_id): row.lane for row in rows()}
+    first, *others = queues.messages["deliver"]
+    assert [lanes[one] for one in first.ids] == [quiet] * 3
+    assert {lanes[one] for batch in others for one in batch.ids} == {busy}
+
+
+def test_no_more_rows_of_a_crowded_lane_are_under_way_than_workers_can_take_and_fewer_beside_others(
+    queues: Queues,
+) -> None:
+    busy, quiet = uuid.UUID(int=1), uuid.UUID(int=2)
+    relay = Relay(queues, batch=10, high_water=50)
+    owe(1000, lane=busy)
+    under_way = []
+    for others in (0, 0, 1, 1):
+        owe(others, lane=quiet)
+        for _ in range(5):
+            relay.tick()
+        under_way.append(len(queues.messages["deliver"]) - others)
+        do(queues.taken("deliver"))
+
+    # Two messages go before anybody knows of a crowd; then four for each of two workers; one for each beside others.
+    assert under_way == [10, 8, 8, 2]
 
 
 def test_everything_is_hinted_in_the_end_whatever_the_number_of_lanes(relay: Relay, queues: Queues) -> None:
