@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 
@@ -12,6 +13,7 @@ from kongflow_events import errors, models, words
 from kongflow_events.services.relay import Relay
 from kongflow_events.store import db, outbox
 from kongflow_events.words import HintBatch
+from tests.plans import rows_read
 from tests.servers import eventually
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -277,3 +279,23 @@ def test_a_row_that_is_taken_alone_is_hinted_when_its_lease_is_over_whatever_its
         assert outbox.claim("deliver", row.subject_id, 0.01)
 
     eventually(lambda: relay.tick() == 1)
+
+
+@pytest.mark.parametrize("statement", [outbox._WAITING, outbox._HINT_OLDEST, outbox._HINT_LANES])
+def test_a_look_reads_what_it_hints_however_much_waits(statement: str) -> None:
+    owe(30_000, lane=uuid.UUID(int=1))
+    owe(5, lane=uuid.UUID(int=2))
+    parameters = {
+        "kind": "deliver",
+        "kinds": list(words.KINDS),
+        "since": datetime(1970, 1, 1, tzinfo=UTC),
+        "after": outbox.FIRST_LANE,
+        "bite": 100,
+        "limit": 200,
+    }
+    with db.unit():
+        db.run("ANALYZE outbox")
+        [explained] = db.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
+
+    # Found and locked, then written; and a few for each lane.
+    assert rows_read(explained["QUERY PLAN"][0]["Plan"])["outbox"] < 1000
