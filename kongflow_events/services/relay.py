@@ -26,6 +26,8 @@ _MESSAGES_A_PASS = 50
 # Messages of lanes with many rows that may be under way for each worker process: enough for its threads while such lanes
 # are among themselves, one while others come as well. Those then wait for no thread, and for no queue.
 _MANY, _MANY_BESIDE_OTHERS = 4, 1
+# Seconds until such a message is taken for lost.
+_LOST = 2.0
 # Seconds until lanes with many rows are among themselves again.
 _AMONG_THEMSELVES = 1.0
 # Messages in which everything that is due goes first in, first out.
@@ -68,9 +70,8 @@ class _Order:
         # Whether the last pass left rows for want of room: then lanes take turns, so that none stands before the others.
         self.behind = False
         self.after = outbox.FIRST_LANE
-        # Rows of lanes with many that were hinted and may not be done, and until when such lanes are not among themselves.
-        self.under_way: list[uuid.UUID] = []
-        self.shared_until = -math.inf
+        # Rows of lanes with many that were hinted and may not be done, and when they are given up as lost.
+        self.under_way: dict[uuid.UUID, float] = {}
 
 
 class Relay:
@@ -81,6 +82,8 @@ class Relay:
         self._batch = batch
         self._high_water = high_water
         self._orders = {kind: _Order() for kind in words.KINDS}
+        # Until when lanes with many rows are not among themselves.
+        self._shared_until = -math.inf
         self._scanned = -_FULL_SCAN
         self._resting_until = 0.0
         self._away = False
@@ -159,6 +162,8 @@ class Relay:
         limit = min(limit, _AT_ONCE * self._batch)
         rows = outbox.hint_oldest(kind, order.since, limit)
         order.behind = len(rows) == limit
+        if rows and not order.behind:
+            self._note_others(kind)
         return [rows]
 
     def _move_lanes(self, kind: words.Kind, limit: int) -> Groups:
@@ -169,19 +174,27 @@ class Relay:
         whole = order.after == visited.after == outbox.FIRST_LANE
         order.behind = bool(visited.few or visited.many or order.under_way) or not whole
         order.after = visited.after
-        order.under_way += [row.id for row in visited.many]
+        if kind != "post":
+            order.under_way |= dict.fromkeys((row.id for row in visited.many), time.monotonic() + _LOST)
         if visited.few:
-            order.shared_until = time.monotonic() + _AMONG_THEMSELVES
+            self._note_others(kind)
         return [visited.few, visited.many]
+
+    def _note_others(self, kind: words.Kind) -> None:
+        """Somebody with few rows has come, of any kind but posts, which have workers of their own."""
+        if kind != "post":
+            self._shared_until = time.monotonic() + _AMONG_THEMSELVES
 
     def _bite(self, kind: words.Kind, limit: int) -> int:
         """How many rows of lanes with many may be hinted now: a queue is first in, first out, so they must not fill it."""
         if kind == "post":
             return limit
         order = self._orders[kind]
-        order.under_way = outbox.under_way(order.under_way)
-        messages = _MANY_BESIDE_OTHERS if time.monotonic() < order.shared_until else _MANY
-        most = messages * self._batch * max(1, self._hints.consumers(kind))
+        now = time.monotonic()
+        owed = outbox.still_owed([row_id for row_id, lost in order.under_way.items() if now < lost])
+        order.under_way = {row_id: order.under_way[row_id] for row_id in owed}
+        messages = _MANY_BESIDE_OTHERS if now < self._shared_until else _MANY
+        most = messages * self._batch * self._hints.consumers(kind)
         return min(limit, max(0, most - len(order.under_way)))
 
     def _publish(self, kind: words.Kind, groups: Groups, size: int) -> None:

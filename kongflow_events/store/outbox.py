@@ -87,11 +87,6 @@ SELECT hinted.*, array(SELECT lane FROM ready WHERE many) AS crowded,
   FROM (VALUES (1)) AS always LEFT JOIN hinted ON TRUE
 """
 
-# Of rows that were hinted: those that nobody has got to the end of, as long as a hint is given the time for it.
-_UNDER_WAY = """
-SELECT subject_id FROM outbox WHERE subject_id = ANY(%s) AND hints > 0 AND hint_at > now() AND hint_at <> 'infinity'
-"""
-
 
 class Waiting(msgspec.Struct, frozen=True):
     """What has rows to hint, and the time of the database at which that was so."""
@@ -150,9 +145,10 @@ def hint_lanes(kind: words.Kind, since: datetime, after: uuid.UUID, bite: int, l
     return Lanes(few, many, after)
 
 
-def under_way(ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
-    """Those of these hinted rows that are still owed, and whose hint is not to be repeated yet."""
-    return [row["subject_id"] for row in db.rows(_UNDER_WAY, (list(ids),))] if ids else []
+def still_owed(ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
+    """Those of these hinted rows that nobody has got to the end of: neither done, nor to be tried again."""
+    owed = "SELECT subject_id FROM outbox WHERE subject_id = ANY(%s) AND hints > 0 AND died_at IS NULL"
+    return [row["subject_id"] for row in db.rows(owed, (list(ids),))] if ids else []
 
 
 def unhint(ids: Collection[uuid.UUID]) -> None:

@@ -211,6 +211,19 @@ def test_no_more_rows_of_a_crowded_lane_are_under_way_than_workers_can_take_and_
     assert under_way == [10, 8, 8, 2]
 
 
+def test_rows_of_a_crowded_lane_whose_messages_were_lost_hold_up_no_others(
+    queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kongflow_events.services.relay._LOST", 0.0)
+    relay = Relay(queues, batch=10, high_water=50)
+    owe(1000)
+    hinted: set[str] = set()
+    while len(hinted) < 1000 and relay.tick():
+        hinted |= set(queues.taken("deliver"))
+
+    assert len(hinted) == 1000
+
+
 def test_everything_is_hinted_in_the_end_whatever_the_number_of_lanes(relay: Relay, queues: Queues) -> None:
     for number in range(150):
         owe(3, lane=uuid.UUID(int=number + 1))
