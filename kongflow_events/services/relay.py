@@ -23,9 +23,9 @@ log = structlog.get_logger(__name__)
 
 # Messages that one pass may publish before it commits; what one pass leaves, the next one takes.
 _MESSAGES_A_PASS = 50
-# Messages of lanes with many rows that may be under way for each worker process: enough for its threads while such lanes
-# are among themselves, one while others come as well. Those then wait for no thread, and for no queue.
-_MANY, _MANY_BESIDE_OTHERS = 4, 1
+# Messages of lanes with many rows that may be under way for each worker process: for its threads, and as many that wait for
+# them, while such lanes are among themselves; one while others come as well, which then wait for no thread and no queue.
+_MANY, _MANY_BESIDE_OTHERS = 8, 1
 # Seconds until such a message is taken for lost.
 _LOST = 2.0
 # Seconds until lanes with many rows are among themselves again.
