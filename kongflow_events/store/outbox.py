@@ -19,6 +19,8 @@ from kongflow_events.store import db
 SUSPECT_HINTS = 6
 # Lanes that one round-robin pass looks at; the next pass goes on behind them.
 _LANES = 100
+# Rows of a lane that are no crowd.
+FEW = 20
 # Before all others: where a round begins.
 FIRST_LANE = uuid.UUID(int=0)
 
@@ -33,28 +35,32 @@ OWE_MADE = """
 
 _FREE = "hint_at <= now() AND hint_at >= %(since)s AND (lease_until IS NULL OR lease_until < now())"
 
+# The order asks for the index: the planner takes the rows for plenty, and would read the table until it met one.
 _WAITING = f"""
 SELECT now() AS now, array(
     SELECT kind FROM unnest(%(kinds)s::text[]) AS kinds(kind)
-     WHERE EXISTS (SELECT FROM outbox WHERE outbox.kind = kinds.kind AND {_FREE})) AS kinds
+     WHERE (SELECT subject_id FROM outbox WHERE outbox.kind = kinds.kind AND {_FREE}
+             ORDER BY hint_at LIMIT 1) IS NOT NULL) AS kinds
 """
 
-# Each hint doubles the pause before the next, from 1 s to 60 s.
+# Each hint doubles the pause before the next, from 1 s to 60 s. The array asks for the primary key: for a join with as many
+# rows as there may be, the planner would read the whole table.
 _HINT = """
 UPDATE outbox SET hint_at = now() + LEAST(60, power(2, LEAST(hints, 6))) * interval '1 second', hints = hints + 1
-  FROM due WHERE outbox.subject_id = due.subject_id
-RETURNING outbox.subject_id, outbox.lane, outbox.hints, due.hint_at
+ WHERE subject_id = ANY(ARRAY(SELECT subject_id FROM due))
+RETURNING subject_id, lane, hints
 """
 
 _HINT_OLDEST = f"""
 WITH due AS (
-    SELECT subject_id, hint_at FROM outbox WHERE kind = %(kind)s AND {_FREE}
+    SELECT subject_id FROM outbox WHERE kind = %(kind)s AND {_FREE}
      ORDER BY hint_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 {_HINT}
 """
 
-# A loose index scan: from lane to lane, a bite of each. Its cost depends on the lanes looked at, not on the rows.
+# A loose index scan, from lane to lane: all rows of the lanes that have few, and of those that have more a bite each. Its
+# cost depends on the lanes looked at, not on the rows: every order asks for the index, also where none is needed.
 _HINT_LANES = f"""
 WITH RECURSIVE lanes(lane) AS (
     (SELECT lane FROM outbox WHERE kind = %(kind)s AND lane > %(after)s ORDER BY lane LIMIT 1)
@@ -63,13 +69,21 @@ WITH RECURSIVE lanes(lane) AS (
        FROM lanes WHERE lanes.lane IS NOT NULL)
 ), visited AS (
     SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT {_LANES}
+), ready AS MATERIALIZED (
+    SELECT lane, (SELECT count(*) FROM (SELECT FROM outbox WHERE kind = %(kind)s AND outbox.lane = visited.lane AND {_FREE}
+                                         ORDER BY hint_at LIMIT {FEW} + 1) AS due) > {FEW} AS many
+      FROM visited
+), shares AS (
+    SELECT lane, many, CASE WHEN many THEN (%(bite)s + others - 1) / others ELSE {FEW} END AS share
+      FROM (SELECT *, count(*) FILTER (WHERE many) OVER () AS others FROM ready) AS ready
 ), due AS (
-    SELECT bite.subject_id, bite.hint_at FROM visited CROSS JOIN LATERAL (
-        SELECT subject_id, hint_at FROM outbox WHERE kind = %(kind)s AND lane = visited.lane AND {_FREE}
-         ORDER BY hint_at LIMIT %(bite)s FOR UPDATE SKIP LOCKED) AS bite
+    SELECT bite.subject_id FROM shares CROSS JOIN LATERAL (
+        SELECT subject_id FROM outbox WHERE kind = %(kind)s AND lane = shares.lane AND {_FREE}
+         ORDER BY hint_at LIMIT shares.share FOR UPDATE SKIP LOCKED) AS bite
      LIMIT %(limit)s
 ), hinted AS ({_HINT})
-SELECT hinted.*, (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_lane, (SELECT count(*) FROM visited) AS lanes
+SELECT hinted.*, array(SELECT lane FROM ready WHERE many) AS crowded,
+       (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_lane, (SELECT count(*) FROM visited) AS lanes
   FROM (VALUES (1)) AS always LEFT JOIN hinted ON TRUE
 """
 
@@ -82,11 +96,10 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Hinted(msgspec.Struct, frozen=True):
-    """A row to hint: its id, how often that was tried without progress (this time included), and since when it is due."""
+    """A row to hint: its id, and how often that was tried without progress, this time included."""
 
     id: uuid.UUID
     hints: int
-    since: datetime
 
     @property
     def suspect(self) -> bool:
@@ -95,9 +108,13 @@ class Hinted(msgspec.Struct, frozen=True):
 
 
 class Lanes(msgspec.Struct, frozen=True):
-    """One round-robin pass: its rows, and the lane to go on after (FIRST_LANE when it came round)."""
+    """One round-robin pass: the rows of lanes that have few, a bite of those that have many, and the lane to go on after.
 
-    rows: list[Hinted]
+    That is FIRST_LANE when it came round.
+    """
+
+    few: list[Hinted]
+    many: list[Hinted]
     after: uuid.UUID
 
 
@@ -109,11 +126,12 @@ def waiting(since: datetime) -> Waiting:
 def hint_oldest(kind: words.Kind, since: datetime, limit: int) -> list[Hinted]:
     """Move up to `limit` due rows' next hint ahead, first in first out, and return them. Waits for no lock."""
     found = db.rows(_HINT_OLDEST, {"kind": kind, "since": since, "limit": limit})
-    return sorted((_hinted(row) for row in found), key=lambda hinted: hinted.since)
+    # Ids grow with time.
+    return sorted((_hinted(row) for row in found), key=lambda hinted: hinted.id)
 
 
 def hint_lanes(kind: words.Kind, since: datetime, after: uuid.UUID, bite: int, limit: int) -> Lanes:
-    """The same, but up to `bite` rows of each lane in turn, starting behind the lane `after`."""
+    """The same, but lane by lane, starting behind the lane `after`: those with many rows share `bite` rows among them."""
     found = db.rows(_HINT_LANES, {"kind": kind, "since": since, "after": after, "bite": bite, "limit": limit})
     hinted = [row for row in found if row["subject_id"]]
     if len(hinted) == limit:
@@ -121,7 +139,16 @@ def hint_lanes(kind: words.Kind, since: datetime, after: uuid.UUID, bite: int, l
         after = max(row["lane"] for row in hinted)
     else:
         after = found[0]["last_lane"] if found[0]["lanes"] == _LANES else FIRST_LANE
-    return Lanes([_hinted(row) for row in hinted], after)
+    few, many = (
+        [_hinted(row) for row in hinted if (row["lane"] in row["crowded"]) is crowd] for crowd in (False, True)
+    )
+    return Lanes(few, many, after)
+
+
+def still_owed(ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
+    """Those of these hinted rows that nobody has got to the end of: neither done, nor to be tried again."""
+    owed = "SELECT subject_id FROM outbox WHERE subject_id = ANY(%s) AND hints > 0 AND died_at IS NULL"
+    return [row["subject_id"] for row in db.rows(owed, (list(ids),))] if ids else []
 
 
 def unhint(ids: Collection[uuid.UUID]) -> None:
@@ -182,4 +209,4 @@ def bury_delivery(subject_id: uuid.UUID, token: uuid.UUID, error: str) -> bool:
 
 
 def _hinted(row: db.Row) -> Hinted:
-    return Hinted(row["subject_id"], row["hints"], row["hint_at"])
+    return Hinted(row["subject_id"], row["hints"])
