@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import urllib3
@@ -118,7 +119,7 @@ def runs(stage: Stage) -> dict[str, float]:
     return dict(stage.rows(_RUNS))
 
 
-def calls(stage: Stage, log: object) -> dict[str, float]:
+def calls(stage: Stage, log: Path) -> dict[str, float]:
     """When the sink got the call of each live event."""
     at = {call.id: call.at for call in calls_in(log)}
     return {event_id: at[call] for event_id, call in stage.rows(_CALLED) if call in at}

@@ -70,8 +70,11 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
     )
     ticking = relay.Relay(hints, batch=current.batch, high_water=current.high_water)
 
+    pace = relay.Pace()
+
     def tick() -> None:
-        ticking.tick()
+        if pace.is_time(time.monotonic()):
+            pace.note(ticking.tick(), time.monotonic())
         hints.rest()
 
     instance = f"{socket.gethostname()}:{os.getpid()}"

@@ -42,7 +42,8 @@ def relay_off() -> None:
 
 def net() -> None:
     """The relay hints each row once, and never again: what is lost behind it stays lost."""
-    outbox._HINT_OLDEST = _without(outbox._HINT_OLDEST, re.escape(_NEXT_HINT), "'infinity'")
+    oldest = _without(outbox._HINT_OLDEST.sql, re.escape(_NEXT_HINT), "'infinity'")
+    outbox._HINT_OLDEST = db.Prepared("hint_oldest", oldest)
     outbox._HINT_LANES = _without(outbox._HINT_LANES, re.escape(_NEXT_HINT), "'infinity'")
 
 

@@ -42,11 +42,39 @@ _LATEST_COMMIT = timedelta(seconds=15)
 _FULL_SCAN = 10.0
 # A broker that failed is left alone this long, so that a dead one is not dialled a hundred times a second.
 _REST = 0.5
+# Rows a second that are a load, measured over so many seconds, and how many to linger then.
+_LOAD = 300.0
+_RECENTLY = 0.1
+_LINGER = 0.03
+# Seconds between two looks, at the least, as far as their rate is concerned.
+_SHORTEST = 0.001
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 # Rows to hint, in groups that share no message: who has few does not wait until the work of those with many is done.
 Groups = list[list[outbox.Hinted]]
+
+
+class Pace:
+    """When the relay is to look: at every tick, but under load only after a moment in which more rows have come.
+
+    A message of few ids costs its workers as much as one of many, so that lingering is what carries a load; while there is
+    none, it would only be late.
+    """
+
+    def __init__(self) -> None:
+        self._rate = 0.0
+        self._looked = -math.inf
+
+    def is_time(self, now: float) -> bool:
+        """Whether to look, at this time of the monotonic clock."""
+        return self._rate < _LOAD or now - self._looked >= _LINGER
+
+    def note(self, rows: int, now: float) -> None:
+        """A look has hinted so many rows."""
+        passed = max(now - self._looked, _SHORTEST)
+        self._rate += (rows / passed - self._rate) * min(1.0, passed / _RECENTLY)
+        self._looked = now
 
 
 class Hints(Protocol):

@@ -10,14 +10,15 @@ import msgspec
 from kongflow_events import words
 from kongflow_events.store import db, outbox
 
-# A row that another worker holds is skipped: it is being carried out.
+# A row that another worker holds is skipped: it is being carried out. By their ids, and in no case by their kind, as a
+# planner would who takes the table for empty: hence the IS TRUE.
 _TAKE = db.Prepared(
     "take_invocations",
     """
 WITH taken AS (
     DELETE FROM outbox WHERE subject_id IN (
         SELECT subject_id FROM outbox
-         WHERE subject_id = ANY(%(ids)s::uuid[]) AND kind = 'invoke' AND due_at <= now()
+         WHERE subject_id = ANY(%(ids)s::uuid[]) AND (kind = 'invoke') IS TRUE AND due_at <= now()
            AND (lease_until IS NULL OR lease_until < now() OR token = %(token)s::uuid)
          ORDER BY subject_id FOR UPDATE SKIP LOCKED)
     RETURNING subject_id, attempts

@@ -36,12 +36,15 @@ OWE_MADE = """
 _FREE = "hint_at <= now() AND hint_at >= %(since)s AND (lease_until IS NULL OR lease_until < now())"
 
 # The order asks for the index: the planner takes the rows for plenty, and would read the table until it met one.
-_WAITING = f"""
+_WAITING = db.Prepared(
+    "find_waiting",
+    f"""
 SELECT now() AS now, array(
     SELECT kind FROM unnest(%(kinds)s::text[]) AS kinds(kind)
      WHERE (SELECT subject_id FROM outbox WHERE outbox.kind = kinds.kind AND {_FREE}
              ORDER BY hint_at LIMIT 1) IS NOT NULL) AS kinds
-"""
+""",
+)
 
 # Each hint doubles the pause before the next, from 1 s to 60 s. The array asks for the primary key: for a join with as many
 # rows as there may be, the planner would read the whole table.
@@ -51,13 +54,16 @@ UPDATE outbox SET hint_at = now() + LEAST(60, power(2, LEAST(hints, 6))) * inter
 RETURNING subject_id, lane, hints
 """
 
-_HINT_OLDEST = f"""
+_HINT_OLDEST = db.Prepared(
+    "hint_oldest",
+    f"""
 WITH due AS (
     SELECT subject_id FROM outbox WHERE kind = %(kind)s AND {_FREE}
      ORDER BY hint_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 {_HINT}
-"""
+""",
+)
 
 # A loose index scan, from lane to lane: all rows of the lanes that have few, and of those that have more a bite each. Its
 # cost depends on the lanes looked at, not on the rows: every order asks for the index, also where none is needed.
@@ -120,12 +126,12 @@ class Lanes(msgspec.Struct, frozen=True):
 
 def waiting(since: datetime) -> Waiting:
     """The kinds of work that have a row to hint, due since `since` or later, by the database's clock."""
-    return Waiting(**db.rows(_WAITING, {"kinds": list(words.KINDS), "since": since})[0])
+    return Waiting(**_WAITING.rows({"kinds": list(words.KINDS), "since": since})[0])
 
 
 def hint_oldest(kind: words.Kind, since: datetime, limit: int) -> list[Hinted]:
     """Move up to `limit` due rows' next hint ahead, first in first out, and return them. Waits for no lock."""
-    found = db.rows(_HINT_OLDEST, {"kind": kind, "since": since, "limit": limit})
+    found = _HINT_OLDEST.rows({"kind": kind, "since": since, "limit": limit})
     # Ids grow with time.
     return sorted((_hinted(row) for row in found), key=lambda hinted: hinted.id)
 

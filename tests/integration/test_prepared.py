@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from kongflow_events.store import db
+from kongflow_events.store import db, deliveries, events, invocations, outbox
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -49,3 +51,48 @@ def test_another_connection_plans_it_for_itself() -> None:
         assert other.submit(use, [2]).result() == [4]
     db.close()
     assert use([3]) == [6]
+
+
+TAKES = (deliveries._TAKE, invocations._TAKE)
+HOT = (
+    *TAKES,
+    events._SEND,
+    deliveries._LOCK,
+    deliveries.CANDIDATES,
+    deliveries._INVOKE,
+    invocations._STARTS,
+    invocations._FINISH,
+    outbox._WAITING,
+    outbox._HINT_OLDEST,
+)
+
+
+def scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The nodes of a plan that read a table or an index."""
+    if "Scan" in node["Node Type"]:
+        yield node
+    for below in node.get("Plans", []):
+        yield from scans(below)
+
+
+def plan_for_all_values(statement: db.Prepared) -> list[dict[str, Any]]:
+    """The scans of the plan that is kept, made now: the tables are empty."""
+    with db.unit():
+        db.run("SET plan_cache_mode = force_generic_plan")
+        statement._plan_once()
+        nothing = dict.fromkeys(name for name, _ in db._PARAMETER.findall(statement.sql))
+        [explained] = db.rows(f"EXPLAIN (FORMAT JSON) {statement._execute}", nothing)
+    return list(scans(explained["QUERY PLAN"][0]["Plan"]))
+
+
+@pytest.mark.parametrize("statement", HOT, ids=lambda statement: statement._name)
+def test_a_plan_that_was_made_while_its_tables_were_empty_reads_none_of_them_whole(statement: db.Prepared) -> None:
+    found = plan_for_all_values(statement)
+    assert found
+    assert [scan for scan in found if scan["Node Type"] == "Seq Scan"] == []
+
+
+@pytest.mark.parametrize("statement", TAKES, ids=lambda statement: statement._name)
+def test_what_is_taken_is_found_by_its_ids_and_not_by_its_kind(statement: db.Prepared) -> None:
+    indexes = {scan["Index Name"] for scan in plan_for_all_values(statement) if "Index Name" in scan}
+    assert {name for name in indexes if name.startswith("outbox")} == {"outbox_pkey"}

@@ -294,7 +294,7 @@ def test_a_row_that_is_taken_alone_is_hinted_when_its_lease_is_over_whatever_its
     eventually(lambda: relay.tick() == 1)
 
 
-@pytest.mark.parametrize("statement", [outbox._WAITING, outbox._HINT_OLDEST, outbox._HINT_LANES])
+@pytest.mark.parametrize("statement", [outbox._WAITING.sql, outbox._HINT_OLDEST.sql, outbox._HINT_LANES])
 def test_a_look_reads_what_it_hints_however_much_waits(statement: str) -> None:
     owe(30_000, lane=uuid.UUID(int=1))
     owe(5, lane=uuid.UUID(int=2))
