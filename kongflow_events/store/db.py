@@ -11,6 +11,7 @@ import os
 import re
 import select
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -238,12 +239,12 @@ class Prepared:
     def rows(self, parameters: Mapping[str, Any]) -> list[Row]:
         """Run it and return its rows as dictionaries, in order."""
         self._plan_once()
-        return rows(self._execute, parameters)
+        return rows(self._execute, _with_arrays(parameters))
 
     def run(self, parameters: Mapping[str, Any]) -> int:
         """Run it; returns how many rows it changed."""
         self._plan_once()
-        return run(self._execute, parameters)
+        return run(self._execute, _with_arrays(parameters))
 
     def _plan_once(self) -> None:
         known = _prepared.setdefault(_database.connection(), set())
@@ -252,6 +253,28 @@ class Prepared:
             known.add(self._name)
 
 
+def _with_arrays(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with each list as one literal: as the driver writes them, the server parses element by element."""
+    return {name: _array(value) if isinstance(value, list) else value for name, value in parameters.items()}
+
+
+def _array(values: list[Any]) -> str:
+    return f"{{{','.join([_WRITERS[type(value)](value) for value in values])}}}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+# How the elements of an array literal are written.
+_WRITERS: Final[dict[type, Callable[[Any], str]]] = {
+    str: _quoted,
+    datetime: lambda at: _quoted(at.isoformat()),
+    type(None): lambda _: "NULL",
+    uuid.UUID: str,
+    int: str,
+}
 _PARAMETER: Final = re.compile(r"%\((\w+)\)s((?:::\w+(?:\[\])?)?)")
 _prepared: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 

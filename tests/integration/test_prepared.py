@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +18,9 @@ DOUBLED = db.Prepared(
     "doubled", "SELECT number * 2 AS number FROM unnest(%(numbers)s::int[]) AS number WHERE number > %(least)s"
 )
 SAID_TWICE = db.Prepared("said_twice", "SELECT %(text)s AS first, %(text)s::text AS second")
+LISTED = db.Prepared(
+    "listed", "SELECT %(texts)s::text[] AS texts, %(times)s::timestamptz[] AS times, %(ids)s::uuid[] AS ids"
+)
 PLANNED = "SELECT count(*) AS count FROM pg_prepared_statements WHERE name = 'doubled'"
 
 
@@ -32,6 +37,20 @@ def test_it_is_planned_once_and_runs_with_other_values_each_time() -> None:
 def test_a_parameter_that_stands_in_two_places_is_given_once() -> None:
     with db.unit():
         assert SAID_TWICE.rows({"text": "100 % $1 \\ '"}) == [{"first": "100 % $1 \\ '", "second": "100 % $1 \\ '"}]
+
+
+def test_elements_of_lists_keep_their_characters() -> None:
+    texts = ["", " ", "NULL", "null", "{a,b}", 'say "a"', "a\\b\\", "it's", "$1 %s %(x)s", "\n\t", "é☃\U0001f600", None]
+    with db.unit():
+        assert LISTED.rows({"texts": texts, "times": [], "ids": []})[0]["texts"] == texts
+
+
+def test_lists_of_times_and_ids_are_what_they_were() -> None:
+    times = [datetime(1, 1, 1, tzinfo=UTC), datetime(2026, 11, 24, 1, 2, 3, 4, tzinfo=UTC), None]
+    ids = [uuid.UUID(int=1), None, uuid.UUID(int=2)]
+    with db.unit():
+        [row] = LISTED.rows({"texts": [], "times": times, "ids": ids})
+    assert (row["times"], row["ids"]) == (times, ids)
 
 
 def test_it_outlives_the_transaction_that_planned_it() -> None:
