@@ -4,7 +4,7 @@
 -- A row is the promise; a message in RabbitMQ is only a hint. Losing every message loses nothing, because what is
 -- still owed stands in `outbox` until the transaction that does it also deletes it.
 --
--- Lock order everywhere: event record first, then outbox, each by id.
+-- Lock order everywhere: event record first, then outbox, each by id; dispatcher and target last.
 --
 -- Ids are made by the service in UUIDv7 form, so that they grow with time and indexes fill at their right end; the
 -- defaults below serve rows written by hand.
@@ -186,6 +186,27 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_due ON outbox(kind, hint_at);
 -- The relay's other order, for when it cannot take everything: a bite of each lane in turn.
 CREATE INDEX outbox_lanes ON outbox(kind, lane, hint_at);
+
+-- How the receivers of posts are doing: one row for each dispatcher that calls a URL and stays, made at its first call (a
+-- one-shot dispatcher has one call to make, and none). Whoever lets a call in holds the row's lock while he decides, which
+-- is one short statement, never the length of a call: so the limits are exact over any number of workers. Letting a call in
+-- is one update that no index sees; a call that succeeds at a healthy target changes nothing here.
+--   Its circuit is closed while opened_at is NULL; open until rests_until; after that half-open: one call is let in, the probe.
+CREATE TABLE targets (
+    dispatcher_id UUID PRIMARY KEY REFERENCES event_dispatchers(id) ON DELETE CASCADE,
+    calls UUID[] NOT NULL DEFAULT '{}',                     -- invocations let in; one counts while its lease in the outbox lasts,
+                                                            -- so that no death of a worker can leave a place taken
+    paced_until TIMESTAMPTZ,                                -- under a rate limit: when the next call may begin
+    failures INTEGER NOT NULL DEFAULT 0,                    -- calls that failed in a row, up to the last one
+    failing_since TIMESTAMPTZ,                              -- when the first of them had failed
+    opened_at TIMESTAMPTZ,
+    pauses INTEGER NOT NULL DEFAULT 0,                      -- of the circuit since it opened; each is twice as long
+    probe UUID,                                             -- the token of the call that decides whether it closes
+    rests_until TIMESTAMPTZ,                                -- no call before: a pause of the circuit, or the receiver's Retry-After
+    held_until TIMESTAMPTZ,                                 -- no hint by the relay before: there was no place for a call
+    disabled_at TIMESTAMPTZ,                                -- when the service disabled the dispatcher, and why; forgotten with
+    disabled_reason TEXT                                    -- everything else once somebody enables it
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 
 -- The ledger of what must happen: one row for one (event, dispatcher) pair. It outlives its dispatcher, so it has no
 -- foreign key to it and keeps what it was called.

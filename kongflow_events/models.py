@@ -29,6 +29,12 @@ class Jsonb(peewee.Field):
         return None if value is None else msgspec.json.encode(value).decode()
 
 
+class Uuids(peewee.Field):
+    """uuid[]: a list of UUIDs in and out."""
+
+    field_type = "UUID[]"
+
+
 class Table(peewee.Model):
     """The root of all tables; bound as a whole."""
 
@@ -185,6 +191,26 @@ class Outbox(Table):
 
     class Meta:
         table_name = "outbox"
+
+
+class Target(Table):
+    """How the receiver of one dispatcher's posts is doing."""
+
+    dispatcher_id = peewee.UUIDField(primary_key=True)
+    calls = Uuids()
+    paced_until = Timestamp(null=True)
+    failures = peewee.IntegerField()
+    failing_since = Timestamp(null=True)
+    opened_at = Timestamp(null=True)
+    pauses = peewee.IntegerField()
+    probe = peewee.UUIDField(null=True)
+    rests_until = Timestamp(null=True)
+    held_until = Timestamp(null=True)
+    disabled_at = Timestamp(null=True)
+    disabled_reason = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "targets"
 
 
 class Invocation(Table):
@@ -374,6 +400,7 @@ TABLES: Final[tuple[type[Table], ...]] = (
     EventDispatcher,
     EventDispatcherName,
     Outbox,
+    Target,
     Invocation,
     InvocationAttempt,
     BulkOperation,

@@ -67,7 +67,7 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
         job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         timezone="UTC",
     )
-    ticking = relay.Relay(hints, batch=current.batch, high_water=current.high_water)
+    ticking = relay.Relay(hints, batch=current.batch, high_water=current.high_water, places=current.target_concurrency)
 
     def tick() -> None:
         ticking.tick()

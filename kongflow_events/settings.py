@@ -54,6 +54,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     high_water: Positive = 500
     # Seconds that one call to a URL target may take, all told.
     post_timeout: Seconds = 20.0
+    # Calls at once to one target that does not say how many it takes: of a poster's 16 threads, a quarter.
+    target_concurrency: Positive = 4
+    # Calls in a row that have to fail before a target's circuit opens.
+    circuit_failures: Positive = 5
+    # Days of nothing but failures after which a target's dispatcher is disabled; 0 never does.
+    disable_after_days: Days = 5
     # Seconds that an invocation taken alone inside PostgreSQL may take before another worker may have it.
     lease: Seconds = 30.0
     # Bytes of a single event's body, bytes and events of a bulk body.

@@ -69,6 +69,7 @@ from kongflow_events.schemas.shown import (
     job_runs,
     run,
     run_statuses,
+    target,
 )
 
 __all__ = [
@@ -134,6 +135,7 @@ __all__ = [
     "refusal",
     "run",
     "run_statuses",
+    "target",
     "semver_key",
     "send_event",
     "too_many",

@@ -36,6 +36,7 @@ ReasonCode = Literal[
     "account",
     "disabled",
     "manual",
+    "notice",
     "expired",
     "request",
     "brokenFilter",
@@ -47,6 +48,7 @@ ReasonCode = Literal[
     "registeredLater",
     "changedLater",
 ]
+TargetState = Literal["closed", "open", "halfOpen", "disabled"]
 _STARTED = Meta(description="When it began; null before.")
 _COMPLETED = Meta(description="When it ended; null before.")
 _UPDATED = Meta(description="When it last changed.")
@@ -158,6 +160,27 @@ class Dispatchable(Answer, frozen=True):
     url: Annotated[str | UnsetType, Meta(description="The URL that is called.")] = UNSET
 
 
+class Target(Answer, frozen=True):
+    """How the receiver of a dispatcher's calls is doing."""
+
+    state: Annotated[
+        TargetState,
+        Meta(
+            description="Its circuit: `closed`, calls are made; `open`, none is; `halfOpen`, one call decides. "
+            "`disabled`: the service has disabled the dispatcher."
+        ),
+    ]
+    consecutive_failures: Annotated[int, Meta(description="Calls that failed in a row, up to the last one.")]
+    failing_since: Annotated[Date | None, Meta(description="When the first of these had failed; null: none did.")]
+    opened_at: Annotated[Date | None, Meta(description="When its circuit opened; null: it is closed.")]
+    resumes_at: Annotated[
+        Date | None,
+        Meta(description="When it is called again: its circuit or a `Retry-After` says so; null: any time."),
+    ]
+    disabled_at: Annotated[Date | None, Meta(description="When the service disabled the dispatcher; null: it did not.")]
+    disabled_reason: Annotated[str | None, Meta(description="Why it did.")]
+
+
 class Dispatcher(Answer, frozen=True):
     """A dispatcher."""
 
@@ -173,6 +196,9 @@ class Dispatcher(Answer, frozen=True):
     account_id: Annotated[str | None, Meta(description="The external account whose events it listens to; null: all.")]
     one_shot: Annotated[bool, Meta(description="Whether it goes away with its first event.")]
     expires_at: Annotated[Date | None, Meta(description="When it goes away by itself; null: never.")]
+    target: Annotated[
+        Target | None, Meta(description="How its receiver is doing; null: it has made no call, or makes only one.")
+    ]
     created_at: Annotated[Date, Meta(description="When it was written.")]
     updated_at: Annotated[Date, _UPDATED]
     warnings: Annotated[list[str], _WARNINGS]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from kongflow_events import models, words
+from kongflow_events import circuits, models, words
 from kongflow_events.dates import iso
 from kongflow_events.schemas import queries
 from kongflow_events.schemas.answers import (
@@ -25,6 +25,8 @@ from kongflow_events.schemas.answers import (
     RunOutput,
     RunStatus,
     RunStatuses,
+    Target,
+    TargetState,
 )
 
 Item = TypeVar("Item")
@@ -99,9 +101,13 @@ def status(run: models.JobRun, version: int) -> RunStatus:
 
 
 def dispatcher(
-    row: models.EventDispatcher, names: Sequence[str], account: str | None, warnings: Sequence[str] = ()
+    row: models.EventDispatcher,
+    names: Sequence[str],
+    account: str | None,
+    target: Target | None,
+    warnings: Sequence[str] = (),
 ) -> Dispatcher:
-    """A dispatcher with all its names, and what its writer should know about its filters."""
+    """A dispatcher with all its names, how its target stands, and what its writer should know about its filters."""
     return Dispatcher(
         id=row.id,
         event=list(names),
@@ -115,10 +121,32 @@ def dispatcher(
         account_id=account,
         one_shot=row.one_shot,
         expires_at=date(row.expires_at),
+        target=target,
         created_at=iso(row.created_at),
         updated_at=iso(row.updated_at),
         warnings=list(warnings),
     )
+
+
+def target(standing: circuits.Standing, *, rests: bool) -> Target:
+    """How a target stands; `rests` says that nobody calls it at the moment."""
+    return Target(
+        state=_state(standing, rests=rests),
+        consecutive_failures=standing.failures,
+        failing_since=date(standing.failing_since),
+        opened_at=date(standing.opened_at),
+        resumes_at=date(standing.rests_until) if rests else None,
+        disabled_at=date(standing.disabled_at),
+        disabled_reason=standing.disabled_reason,
+    )
+
+
+def _state(standing: circuits.Standing, *, rests: bool) -> TargetState:
+    if standing.disabled_at:
+        return "disabled"
+    if standing.opened_at is None:
+        return "closed"
+    return "open" if rests else "halfOpen"
 
 
 def event_page(found: words.Page[models.EventRecord]) -> EventPage:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from kongflow_events import errors, filters, models, outgoing, schemas, settings, words
-from kongflow_events.store import db, dispatchers, jobs
+from kongflow_events.store import db, dispatchers, jobs, targets
 
 # As a dispatchable id it stands in an index, into which it has to fit.
 _LONGEST_URL: Final = 2048
@@ -83,7 +83,10 @@ def create_ephemeral_dispatcher(environment: words.Environment, body: schemas.Ep
 def update_event_dispatcher(
     environment: words.Environment, dispatcher_id: str, change: schemas.DispatcherChange
 ) -> Written:
-    """Change what is given, in one transaction. Raises NotFound, or Invalid for a filter."""
+    """Change what is given, in one transaction. Raises NotFound, or Invalid for a filter.
+
+    Whoever enables or disables it, though it was so before, lets its target begin anew: no failures, no circuit, no rest.
+    """
     given = {name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not msgspec.UNSET}
     event = given.pop("event", None)
     warnings = filters.check(
@@ -94,6 +97,8 @@ def update_event_dispatcher(
     names = None if event is None else schemas.names_of(event)
     with db.atomic():
         row = _found(dispatchers.change(environment.id, words.as_id(dispatcher_id), given, names))
+        if "enabled" in given:
+            targets.forget(row.id)
         return Written(dispatchers.with_names([row])[0], warnings)
 
 

@@ -6,7 +6,9 @@ row's pause is over. No depth, no hints: while a queue cannot be asked how full 
 
 from __future__ import annotations
 
+import math
 import time
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -25,6 +27,10 @@ _MESSAGES_A_PASS = 50
 _LATEST_COMMIT = timedelta(seconds=15)
 # Rows that the mark has passed (somebody held them) are found by a full scan, this often.
 _FULL_SCAN = 10.0
+# Seconds between two rounds of the targets, and how many times as long as a round the pause is at least: with thousands of
+# targets that wait for something, the relay is still mostly there for the others.
+_ROUND = 0.1
+_TIMES_AS_LONG = 10
 # A broker that failed is left alone this long, so that a dead one is not dialled a hundred times a second.
 _REST = 0.5
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,14 +57,40 @@ class _Order:
         self.after = outbox.FIRST_LANE
 
 
-class Relay:
-    """One relay; run `tick` from one thread. Any number of relays may share an outbox: they skip each other's rows."""
+class _Round:
+    """Where the relay is among the targets of posts, and what this round has cost."""
 
-    def __init__(self, hints: Hints, *, batch: int, high_water: int) -> None:
+    def __init__(self) -> None:
+        self.after = outbox.FIRST_LANE
+        self._spent = 0.0
+        self._next = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether there is a round to begin or to go on with."""
+        return time.monotonic() >= self._next
+
+    def go_on(self, after: uuid.UUID, spent: float) -> None:
+        """Go on after this lane, `spent` seconds of looking later; after the last one there is a pause."""
+        self.after = after
+        self._spent += spent
+        if after == outbox.FIRST_LANE:
+            self._next = time.monotonic() + max(_ROUND, _TIMES_AS_LONG * self._spent)
+            self._spent = 0.0
+
+
+class Relay:
+    """One relay; run `tick` from one thread. Any number of relays may share an outbox: they skip each other's rows.
+
+    `places` is the number of calls that a target takes at once: more of its posts are not hinted in one round.
+    """
+
+    def __init__(self, hints: Hints, *, batch: int, high_water: int, places: int) -> None:
         self._hints = hints
         self._batch = batch
         self._high_water = high_water
-        self._orders = {kind: _Order() for kind in words.KINDS}
+        self._places = places
+        self._round = _Round()
+        self._orders: dict[words.Kind, _Order] = {"deliver": _Order(), "invoke": _Order()}
         self._scanned = -_FULL_SCAN
         self._resting_until = 0.0
         self._away = False
@@ -87,7 +119,7 @@ class Relay:
     def _tick(self) -> int:
         self._scan_fully_now_and_then()
         waiting = outbox.waiting(min(order.since for order in self._orders.values()))
-        total = sum(self._drain(kind) for kind in waiting.kinds)
+        total = sum(self._call_on_targets() if kind == "post" else self._drain(kind) for kind in waiting.kinds)
         for order in self._orders.values():
             if not order.behind:
                 order.since = waiting.now - _LATEST_COMMIT
@@ -102,21 +134,40 @@ class Relay:
 
     def _drain(self, kind: words.Kind) -> int:
         total = 0
-        # A call to a URL may take seconds: its message carries one id, so that it holds up no other.
-        size = 1 if kind == "post" else self._batch
         while True:
-            room = min(self._high_water - self._hints.depth(kind), _MESSAGES_A_PASS)
+            room = self._room(kind)
             if room <= 0:
                 self._orders[kind].behind = True
                 return total
             with db.atomic():
-                rows = self._move(kind, room * size)
+                rows = self._move(kind, room * self._batch)
                 if rows:
                     crashes.point("relay.before_commit")
-            self._publish(kind, rows, size)
+            self._publish(kind, rows, self._batch)
             total += len(rows)
             if not self._orders[kind].behind:
                 return total
+
+    def _call_on_targets(self) -> int:
+        """Hint posts, a few of each target in turn, one round at a time: the end of a call hints the next by itself."""
+        total = 0
+        while self._round.is_due():
+            room = self._room("post")
+            if room <= 0:
+                break
+            started = time.monotonic()
+            with db.atomic():
+                visited = outbox.hint_targets(self._round.after, self._places, room)
+                if visited.rows:
+                    crashes.point("relay.before_commit")
+            self._round.go_on(visited.after, time.monotonic() - started)
+            # A call to a URL may take seconds: its message carries one id, so that it holds up no other.
+            self._publish("post", visited.rows, 1)
+            total += len(visited.rows)
+        return total
+
+    def _room(self, kind: words.Kind) -> int:
+        return min(self._high_water - self._hints.depth(kind), _MESSAGES_A_PASS)
 
     def _move(self, kind: words.Kind, limit: int) -> list[outbox.Hinted]:
         """Move rows' next hint ahead: the oldest first, or lane by lane once there is more than can be taken."""

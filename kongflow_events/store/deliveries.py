@@ -16,10 +16,13 @@ import msgspec
 from kongflow_events import words
 from kongflow_events.store import db, outbox
 
+# The dispatcher that a notice of the service is about; only the service can write one.
+ABOUT = "CASE WHEN internal AND source = 'kongflow' THEN (payload->>'dispatcherId')::uuid END"
+
 # Somebody else's event is skipped, not waited for: whoever holds it is delivering, changing or cancelling it.
-_LOCK = """
+_LOCK = f"""
 SELECT id, environment_id, name, source, external_account_id, payload_raw, payload_type, context::text AS context,
-       delivered_at IS NULL AND cancelled_at IS NULL AS wanted
+       {ABOUT} AS about, delivered_at IS NULL AND cancelled_at IS NULL AS wanted
   FROM event_records WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 """
 
@@ -64,7 +67,8 @@ WITH matched AS (
     UPDATE event_records SET delivered_at = now()
      WHERE id IN (SELECT event_record_id FROM matched) AND %(replay)s = 0
 )
-SELECT id, url FROM made
+SELECT id, url, EXISTS (SELECT FROM targets WHERE targets.dispatcher_id = made.dispatcher_id AND rests_until > now()) AS rests
+  FROM made
 """
 
 # What a one-shot dispatcher matched while an earlier event is pending for it: visible in the ledger, never carried out.
@@ -85,7 +89,7 @@ Address = tuple[uuid.UUID, str, str]
 
 
 class Event(msgspec.Struct, frozen=True):
-    """An event to be matched; JSON as text."""
+    """An event to be matched; JSON as text. A notice of the service is `about` a dispatcher, which must not get it."""
 
     id: uuid.UUID
     environment_id: uuid.UUID
@@ -95,6 +99,7 @@ class Event(msgspec.Struct, frozen=True):
     payload_raw: str
     payload_type: str
     context: str | None
+    about: uuid.UUID | None
 
 
 class Locked(Event, frozen=True):
@@ -139,10 +144,11 @@ class Match(msgspec.Struct, frozen=True):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """The invocations that came to be, by the work that carries them out."""
+    """The invocations that came to be, by the work that carries them out; a post may have to `wait` for its target."""
 
     invoke: list[uuid.UUID]
     post: list[uuid.UUID]
+    wait: list[uuid.UUID]
 
 
 def lock(ids: Collection[uuid.UUID]) -> list[Locked]:
@@ -177,7 +183,11 @@ def invoke(matches: Sequence[Match], replay: int = 0) -> Made:
     made = db.rows(_INVOKE, parameters)
     if len(made) < len(matches) and (superseded := [match for match in matches if match.one_shot]):
         db.run(_SUPERSEDE, _columns(superseded))
-    return Made([row["id"] for row in made if not row["url"]], [row["id"] for row in made if row["url"]])
+    return Made(
+        invoke=[row["id"] for row in made if not row["url"]],
+        post=[row["id"] for row in made if row["url"] and not row["rests"]],
+        wait=[row["id"] for row in made if row["rests"]],
+    )
 
 
 def _columns(matches: Sequence[Match]) -> dict[str, Any]:

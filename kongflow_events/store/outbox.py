@@ -31,12 +31,16 @@ OWE_MADE = """
       FROM made
 """
 
-_FREE = "hint_at <= now() AND hint_at >= %(since)s AND (lease_until IS NULL OR lease_until < now())"
+_FREE = "hint_at <= now() AND hint_at >= {since} AND (lease_until IS NULL OR lease_until < now())"
+_FREE_SINCE = _FREE.format(since="%(since)s")
+_FREE_EVER = _FREE.format(since="'-infinity'")
 
 _WAITING = f"""
 SELECT now() AS now, array(
     SELECT kind FROM unnest(%(kinds)s::text[]) AS kinds(kind)
-     WHERE EXISTS (SELECT FROM outbox WHERE outbox.kind = kinds.kind AND {_FREE})) AS kinds
+     WHERE EXISTS (SELECT FROM outbox WHERE outbox.kind = kinds.kind AND {_FREE_SINCE})
+ UNION ALL
+    SELECT 'post' WHERE EXISTS (SELECT FROM outbox WHERE kind = 'post' AND {_FREE_EVER})) AS kinds
 """
 
 # Each hint doubles the pause before the next, from 1 s to 60 s.
@@ -48,7 +52,7 @@ RETURNING outbox.subject_id, outbox.lane, outbox.hints, due.hint_at
 
 _HINT_OLDEST = f"""
 WITH due AS (
-    SELECT subject_id, hint_at FROM outbox WHERE kind = %(kind)s AND {_FREE}
+    SELECT subject_id, hint_at FROM outbox WHERE kind = %(kind)s AND {_FREE_SINCE}
      ORDER BY hint_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 {_HINT}
@@ -65,12 +69,49 @@ WITH RECURSIVE lanes(lane) AS (
     SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT {_LANES}
 ), due AS (
     SELECT bite.subject_id, bite.hint_at FROM visited CROSS JOIN LATERAL (
-        SELECT subject_id, hint_at FROM outbox WHERE kind = %(kind)s AND lane = visited.lane AND {_FREE}
+        SELECT subject_id, hint_at FROM outbox WHERE kind = %(kind)s AND lane = visited.lane AND {_FREE_SINCE}
          ORDER BY hint_at LIMIT %(bite)s FOR UPDATE SKIP LOCKED) AS bite
      LIMIT %(limit)s
 ), hinted AS ({_HINT})
 SELECT hinted.*, (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_lane, (SELECT count(*) FROM visited) AS lanes
   FROM (VALUES (1)) AS always LEFT JOIN hinted ON TRUE
+"""
+
+# The same from target to target, but what is looked at is only the lane's first row, unless that is due and the target
+# does not rest: a lane costs as little with 50,000 rows that wait for its target as with one.
+_HINT_TARGETS = f"""
+WITH RECURSIVE lanes(lane, hint_at) AS (
+    (SELECT lane, hint_at FROM outbox WHERE kind = 'post' AND lane > %(after)s ORDER BY lane, hint_at LIMIT 1)
+    UNION ALL
+    SELECT following.lane, following.hint_at
+      FROM lanes CROSS JOIN LATERAL (
+        SELECT lane, hint_at FROM outbox WHERE kind = 'post' AND lane > lanes.lane ORDER BY lane, hint_at LIMIT 1
+      ) AS following
+), visited AS (
+    SELECT lane, hint_at FROM lanes LIMIT {_LANES}
+), ready AS (
+    SELECT lane FROM visited
+     WHERE hint_at <= now() AND NOT EXISTS (
+        SELECT FROM targets WHERE dispatcher_id = lane AND GREATEST(rests_until, held_until) > now())
+), due AS (
+    SELECT bite.subject_id, bite.hint_at FROM ready CROSS JOIN LATERAL (
+        SELECT subject_id, hint_at FROM outbox WHERE kind = 'post' AND lane = ready.lane AND {_FREE_EVER}
+         ORDER BY hint_at LIMIT %(bite)s FOR UPDATE SKIP LOCKED) AS bite
+     LIMIT %(limit)s
+), hinted AS ({_HINT})
+SELECT hinted.*, (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_lane, (SELECT count(*) FROM visited) AS lanes
+  FROM (VALUES (1)) AS always LEFT JOIN hinted ON TRUE
+"""
+
+# Whoever ends a call has made a place for the next of its lane.
+_HINT_NEXT = f"""
+WITH due AS (
+    SELECT subject_id, hint_at FROM outbox
+     WHERE kind = 'post' AND lane = %(lane)s AND {_FREE_EVER}
+       AND NOT EXISTS (SELECT FROM targets WHERE dispatcher_id = %(lane)s AND rests_until > now())
+     ORDER BY hint_at LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+{_HINT}
 """
 
 
@@ -102,8 +143,9 @@ class Lanes(msgspec.Struct, frozen=True):
 
 
 def waiting(since: datetime) -> Waiting:
-    """The kinds of work that have a row to hint, due since `since` or later, by the database's clock."""
-    return Waiting(**db.rows(_WAITING, {"kinds": list(words.KINDS), "since": since})[0])
+    """The kinds of work that have a row to hint, due since `since` or later (posts: since ever), by the database's clock."""
+    kinds = [kind for kind in words.KINDS if kind != "post"]
+    return Waiting(**db.rows(_WAITING, {"kinds": kinds, "since": since})[0])
 
 
 def hint_oldest(kind: words.Kind, since: datetime, limit: int) -> list[Hinted]:
@@ -115,6 +157,20 @@ def hint_oldest(kind: words.Kind, since: datetime, limit: int) -> list[Hinted]:
 def hint_lanes(kind: words.Kind, since: datetime, after: uuid.UUID, bite: int, limit: int) -> Lanes:
     """The same, but up to `bite` rows of each lane in turn, starting behind the lane `after`."""
     found = db.rows(_HINT_LANES, {"kind": kind, "since": since, "after": after, "bite": bite, "limit": limit})
+    return _lanes(found, after, limit)
+
+
+def hint_targets(after: uuid.UUID, bite: int, limit: int) -> Lanes:
+    """Up to `bite` rows of each post's target in turn, but of none that rests or has no place for a call."""
+    return _lanes(db.rows(_HINT_TARGETS, {"after": after, "bite": bite, "limit": limit}), after, limit)
+
+
+def hint_next(lane: uuid.UUID) -> list[uuid.UUID]:
+    """The post that has waited longest for this target, its next hint moved ahead; none while the target rests."""
+    return [row["subject_id"] for row in db.rows(_HINT_NEXT, {"lane": lane})]
+
+
+def _lanes(found: list[db.Row], after: uuid.UUID, limit: int) -> Lanes:
     hinted = [row for row in found if row["subject_id"]]
     if len(hinted) == limit:
         # Lanes behind the last bite were not reached: the next pass begins with them.

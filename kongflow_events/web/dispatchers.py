@@ -138,4 +138,5 @@ class Ephemeral:
 
 
 def _shown(listed: Listed, warnings: Sequence[str] = ()) -> schemas.Dispatcher:
-    return schemas.dispatcher(listed.row, listed.names, listed.account, warnings)
+    target = None if listed.standing is None else schemas.target(listed.standing, rests=listed.rests)
+    return schemas.dispatcher(listed.row, listed.names, listed.account, target, warnings)

@@ -48,7 +48,7 @@ def queues() -> Queues:
 
 @pytest.fixture
 def relay(queues: Queues) -> Relay:
-    return Relay(queues, batch=10, high_water=5)
+    return Relay(queues, batch=10, high_water=5, places=4)
 
 
 def owe(count: int, kind: str = "deliver", lane: uuid.UUID | None = None, due: str = "0 s", hints: int = 0) -> None:
@@ -171,16 +171,16 @@ def test_nothing_moves_while_the_broker_cannot_be_asked(relay: Relay, queues: Qu
 def test_rows_are_set_back_when_publishing_fails(queues: Queues) -> None:
     owe(3)
     queues.refuses = True
-    assert Relay(queues, batch=10, high_water=5).tick() == 0
+    assert Relay(queues, batch=10, high_water=5, places=4).tick() == 0
 
     assert {row.hints for row in rows()} == {0}
     queues.refuses = False
-    assert Relay(queues, batch=10, high_water=5).tick() == 3
+    assert Relay(queues, batch=10, high_water=5, places=4).tick() == 3
 
 
 def test_two_relays_hint_each_row_once(queues: Queues) -> None:
     owe(40)
-    relays = [Relay(queues, batch=10, high_water=50) for _ in range(2)]
+    relays = [Relay(queues, batch=10, high_water=50, places=4) for _ in range(2)]
 
     assert sum(relay.tick() for relay in relays) == 40
     assert len(set(queues.taken("deliver"))) == 40
