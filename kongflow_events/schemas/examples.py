@@ -44,6 +44,7 @@ _DISPATCHER: Final[dict[str, Any]] = {
     "accountId": None,
     "oneShot": False,
     "expiresAt": None,
+    "target": None,
     "createdAt": "2026-06-17T09:00:00.000Z",
     "updatedAt": "2026-06-17T09:00:00.000Z",
     "warnings": [],

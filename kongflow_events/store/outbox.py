@@ -35,12 +35,15 @@ _FREE = "hint_at <= now() AND hint_at >= {since} AND (lease_until IS NULL OR lea
 _FREE_SINCE = _FREE.format(since="%(since)s")
 _FREE_EVER = _FREE.format(since="'-infinity'")
 
+# The order asks for the index: the planner takes the rows for plenty, and would read the table until it met one.
 _WAITING = f"""
 SELECT now() AS now, array(
     SELECT kind FROM unnest(%(kinds)s::text[]) AS kinds(kind)
-     WHERE EXISTS (SELECT FROM outbox WHERE outbox.kind = kinds.kind AND {_FREE_SINCE})
+     WHERE (SELECT subject_id FROM outbox WHERE outbox.kind = kinds.kind AND {_FREE_SINCE}
+             ORDER BY hint_at LIMIT 1) IS NOT NULL
  UNION ALL
-    SELECT 'post' WHERE EXISTS (SELECT FROM outbox WHERE kind = 'post' AND {_FREE_EVER})) AS kinds
+    SELECT 'post' WHERE (SELECT subject_id FROM outbox WHERE kind = 'post' AND {_FREE_EVER}
+                          ORDER BY hint_at LIMIT 1) IS NOT NULL) AS kinds
 """
 
 # Each hint doubles the pause before the next, from 1 s to 60 s.

@@ -12,6 +12,7 @@ from kongflow_events import models, patterns, retries, schemas, words
 from kongflow_events.services import cancel, deliver, ingest
 from kongflow_events.store import db, deliveries
 from tests import factory
+from tests.plans import rows_read
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -429,17 +430,3 @@ def test_the_look_up_reads_only_those_who_listen_to_the_name(alice: words.Enviro
         plan = explained["QUERY PLAN"][0]["Plan"]
 
     assert rows_read(plan) == {"event_dispatcher_names": 12, "event_dispatchers": 12}
-
-
-def rows_read(node: dict[str, Any]) -> dict[str, int]:
-    """Rows that each table's scans read, those filtered away included, from one node of a plan down."""
-    read: dict[str, int] = {}
-    if "Relation Name" in node:
-        rows = (
-            node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
-        )
-        read[node["Relation Name"]] = round(rows * node["Actual Loops"])
-    for below in node.get("Plans", []):
-        for table, rows in rows_read(below).items():
-            read[table] = read.get(table, 0) + rows
-    return read

@@ -19,6 +19,7 @@ from kongflow_events.services import deliver, dispatchers, ingest, post, redrive
 from kongflow_events.services.relay import Relay
 from kongflow_events.store import db, outbox, posts
 from tests import factory, receiver
+from tests.plans import rows_read
 from tests.receiver import Receiver
 from tests.stepping import Interleaving, halting
 
@@ -315,6 +316,39 @@ class TestWhatIsHinted:
             first, _ = Target(alice, hook.url).deliver(2)
 
             assert post.post([first]) == {"post": []}
+
+
+class TestWhatALookReads:
+    """However much waits for a target that takes nothing."""
+
+    @pytest.fixture
+    def crowded(self, alice: words.Environment) -> tuple[Target, list[uuid.UUID]]:
+        """30,000 rows that wait for a target that rests, and five for one that does not."""
+        crowd, few = Target(alice, NOWHERE), Target(alice, NOWHERE)
+        claimed(*crowd.deliver(1))
+        with db.unit():
+            db.run("UPDATE targets SET rests_until = now() + interval '1 hour'")
+            db.run(
+                """INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
+                   SELECT gen_random_uuid(), 'post', %s, now(), now() FROM generate_series(1, 30000)""",
+                (crowd.id,),
+            )
+        waiting = few.deliver(5)
+        with db.unit():
+            db.run("ANALYZE outbox")
+        return few, waiting
+
+    @pytest.mark.parametrize("statement", [outbox._WAITING, outbox._HINT_TARGETS, outbox._HINT_NEXT])
+    def test_a_look_reads_a_few_rows(self, crowded: tuple[Target, list[uuid.UUID]], statement: str) -> None:
+        few, _ = crowded
+        asked = {"kinds": ["deliver"], "since": "-infinity", "after": outbox.FIRST_LANE, "bite": 4, "limit": 50}
+        with db.unit():
+            [explained] = db.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", {**asked, "lane": few.id})
+
+        assert rows_read(explained["QUERY PLAN"][0]["Plan"])["outbox"] < 50
+
+    def test_what_waits_elsewhere_is_hinted_as_ever(self, crowded: tuple[Target, list[uuid.UUID]]) -> None:
+        assert sorted(hinted()) == crowded[1][:4]
 
 
 class TestRate:
