@@ -15,9 +15,9 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from kongflow_events import circuits, models, notices, schemas, settings, words
-from kongflow_events.services import deliver, dispatchers, ingest, post, redrive
+from kongflow_events.services import deliver, dispatchers, explain, ingest, post, redrive, replay
 from kongflow_events.services.relay import Relay
-from kongflow_events.store import db, outbox, posts
+from kongflow_events.store import db, outbox, posts, replays
 from tests import factory, receiver
 from tests.plans import rows_read
 from tests.receiver import Receiver
@@ -642,6 +642,30 @@ class TestTheEnd:
         assert target.shown().enabled is enabled
         assert state(last) == ("PENDING", None, 1)
 
+    @budget(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(order=st.lists(st.integers(0, 3), max_size=30), last=st.sampled_from(["enabled", "deleted"]))
+    def test_in_whatever_order_it_comes_with_changes_of_the_dispatcher_nobody_waits_in_a_circle(
+        self, alice: words.Environment, interleaved: Interleaving, order: list[int], last: str
+    ) -> None:
+        with Receiver(receiver.status(410)) as hook:
+            target = Target(alice, hook.url)
+            first, second, third = target.deliver(3)
+
+            def change() -> None:
+                with db.unit():
+                    if last == "deleted":
+                        dispatchers.delete_event_dispatcher(alice, str(target.id))
+                    else:
+                        change = schemas.DispatcherChange(enabled=True)
+                        dispatchers.update_event_dispatcher(alice, str(target.id), change)
+
+            works = [lambda one=one: post.post([one]) for one in (first, second, third)]
+            # A deadlock would be an error of one of them.
+            interleaved(order, *works, change)
+
+        with db.unit():
+            assert not models.Outbox.select().where(models.Outbox.token.is_null(False)).exists()
+
     def test_a_dispatcher_that_is_deleted_takes_its_standing_with_it(self, alice: words.Environment) -> None:
         target = Target(alice, NOWHERE)
         claimed(*target.deliver(1))
@@ -743,6 +767,36 @@ class TestNotices:
 
         assert sorted(self.heard(other)) == [notices.DISABLED, notices.DEAD]
         assert self.heard(target.id) == [target.name]
+
+    def test_explain_says_so(self, alice: words.Environment) -> None:
+        with Receiver(receiver.status(410)) as hook:
+            target = Target(alice, hook.url)
+            self.listen(alice)
+            post.post(target.deliver(1))
+        factory.work()
+        [told] = records(notices.DISABLED)
+        with db.unit():
+            change = schemas.DispatcherChange(event=[notices.DISABLED], source="kongflow", enabled=True)
+            dispatchers.update_event_dispatcher(alice, str(target.id), change)
+            asked = schemas.parse_explain(b'{"eventId": "%s"}' % told.event_id.encode())
+            explained = explain.explain_dispatcher(alice, str(target.id), asked)
+
+        assert not explained.matches
+        assert [reason.code for reason in explained.reasons] == ["notice"]
+
+    def test_nor_does_a_replay_bring_them(self, alice: words.Environment) -> None:
+        other = self.listen(alice)
+        with Receiver(receiver.status(410)) as hook:
+            target = Target(alice, hook.url)
+            post.post(target.deliver(1))
+        factory.work()
+        with db.unit():
+            change = schemas.DispatcherChange(event=[notices.DISABLED], source="kongflow", enabled=True)
+            dispatchers.update_event_dispatcher(alice, str(target.id), change)
+            replay.start_replay(alice, replays.Wanted(name=notices.DISABLED), 1000)
+            assert replay.advance_replays()
+            replayed = models.Invocation.select().where(models.Invocation.replay > 0)
+            assert [row.dispatcher_id for row in replayed] == [other]
 
     def test_a_notice_that_dies_is_not_told_of(self, alice: words.Environment) -> None:
         with Receiver(receiver.status(500)) as hook:
