@@ -69,7 +69,7 @@ def _post(invocation_id: uuid.UUID) -> list[uuid.UUID]:
     with db.unit(), db.atomic():
         if failure is None:
             _succeed(claimed, attempt)
-        elif _retry_or_bury(claimed, failure, attempt):
+        elif _retry_or_bury(claimed, failure, attempt) and _is_the_receivers(failure, attempt):
             _settle(claimed, _failed_call(attempt, failure))
         following = _following(claimed)
     crashes.point("post.after_finish")
@@ -180,6 +180,11 @@ def _retry_or_bury(claimed: posts.Claimed, failure: Exception, attempt: posts.At
 
 
 # What the call says of its target ------------------------------------------------------------------------------------
+
+
+def _is_the_receivers(failure: Exception, attempt: posts.Attempt) -> bool:
+    """Whether a failure says anything of the receiver, who may not even have been asked."""
+    return attempt.status_code is not None or isinstance(failure, outgoing.CallFailed)
 
 
 def _failed_call(attempt: posts.Attempt, failure: Exception) -> circuits.Call:

@@ -571,6 +571,14 @@ class TestCircuit:
 
         assert target.row().failures == 0
 
+    def test_what_is_not_the_receivers_fault_is_not_held_against_it(self, alice: words.Environment) -> None:
+        target = Target(alice, "nonsense")
+        [made] = target.deliver(1)
+        post.post([made])
+
+        assert state(made)[0] == "DEAD"
+        assert target.row().failures == 0
+
     def test_calls_that_end_at_once_are_all_counted(self, alice: words.Environment) -> None:
         with Receiver(receiver.status(500)) as hook, ThreadPoolExecutor(8) as workers:
             target = Target(alice, hook.url, maxConcurrency=8)
