@@ -132,7 +132,7 @@ def _why_not_ready(row: models.EventDispatcher, now: datetime) -> Reasons:
 def _why_not_told(row: models.EventDispatcher, record: models.EventRecord | None) -> Reasons:
     if record is None or not record.internal or record.source != words.OWN_SOURCE:
         return
-    if record.payload["dispatcherId"] == str(row.id):
+    if record.payload.get("dispatcherId") == str(row.id):
         yield schemas.Reason("notice", "it is about this very dispatcher, which is not told of its own failures")
 
 
