@@ -9,10 +9,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 
-import msgspec
 import structlog
 
-from kongflow_events import crashes, errors, outgoing, retries, schemas, settings, words
+from kongflow_events import calls, crashes, errors, outgoing, retries, settings, words
 from kongflow_events.store import db, posts
 
 log = structlog.get_logger(__name__)
@@ -20,18 +19,6 @@ log = structlog.get_logger(__name__)
 # Seconds that a lease outlives the call's deadline: time enough to commit the finish.
 _TO_FINISH = 10.0
 _ERROR_BYTES = 2_000
-
-
-class Body(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a URL target receives, keys in this order; without an account there is no `accountId`."""
-
-    id: str
-    source: str
-    name: str
-    payload: msgspec.Raw
-    context: msgspec.Raw
-    timestamp: str
-    accountId: str | None = None  # noqa: N815 - the wire's name
 
 
 def post(ids: Collection[uuid.UUID]) -> None:
@@ -61,15 +48,17 @@ def _post(invocation_id: uuid.UUID) -> None:
 
 def _try(claimed: posts.Claimed) -> tuple[posts.Attempt, Exception | None]:
     """Make the call: what came of it, and what it failed with."""
+    call = None
     try:
-        answer = _call(claimed)
+        call = calls.prepare(claimed)
+        answer = calls.make(call)
     except errors.KongflowError as error:
-        return _failed(claimed, error), error
+        return _failed(claimed, error, call), error
     except Exception as error:
         # It counts as a failed attempt too, or the row would wait for its lease to run out each time.
         log.exception("a call failed in an unforeseen way", invocation=str(claimed.id))
-        return _failed(claimed, error), error
-    attempt = _answered(claimed, answer)
+        return _failed(claimed, error, call), error
+    attempt = _answered(claimed, answer, call)
     if attempt.outcome == "succeeded":
         return attempt, None
     return attempt, errors.Retryable(f"the target answered {answer.status}", answer.retry_after)
@@ -96,33 +85,7 @@ def _ending_without_a_call(claimed: posts.Claimed) -> tuple[str, str] | None:
     return None
 
 
-def _call(claimed: posts.Claimed) -> outgoing.Answer:
-    current = settings.current()
-    return outgoing.post(
-        claimed.url,
-        headers={"Content-Type": "application/json; charset=utf-8", "webhook-id": str(claimed.id)},
-        body=body_of(claimed),
-        timeout=current.post_timeout,
-        allowed=current.networks,
-    )
-
-
-def body_of(claimed: posts.Claimed) -> bytes:
-    """The request's body: the sender's own payload bytes inside upstream's envelope."""
-    return msgspec.json.encode(
-        Body(
-            id=claimed.event_id,
-            source=claimed.source,
-            name=claimed.name,
-            payload=msgspec.Raw(claimed.payload_raw),
-            context=msgspec.Raw(claimed.context or "{}"),
-            timestamp=schemas.iso(claimed.timestamp),
-            accountId=claimed.account,
-        )
-    )
-
-
-def _answered(claimed: posts.Claimed, answer: outgoing.Answer) -> posts.Attempt:
+def _answered(claimed: posts.Claimed, answer: outgoing.Answer, call: calls.Call) -> posts.Attempt:
     good = 200 <= answer.status < 300  # noqa: PLR2004 - HTTP's own numbers
     return posts.Attempt(
         number=claimed.attempts,
@@ -131,15 +94,17 @@ def _answered(claimed: posts.Claimed, answer: outgoing.Answer) -> posts.Attempt:
         status_code=answer.status,
         error=None if good else f"the target answered {answer.status}",
         answer=answer.excerpt,
+        request_headers=call.shown_headers,
     )
 
 
-def _failed(claimed: posts.Claimed, error: Exception) -> posts.Attempt:
+def _failed(claimed: posts.Claimed, error: Exception, call: calls.Call | None) -> posts.Attempt:
     return posts.Attempt(
         number=claimed.attempts,
         outcome=getattr(error, "outcome", "failed"),
         duration_ms=getattr(error, "duration_ms", 0),
         error=outgoing.clean(retries.reason_of(error), _ERROR_BYTES),
+        request_headers=call.shown_headers if call else None,
     )
 
 

@@ -22,11 +22,12 @@ RETURNING id
 """
 
 _NAMES = """
-SELECT dispatchers.id, accounts.identifier AS account,
+SELECT dispatchers.id, accounts.identifier AS account, secrets.public_key,
        array(SELECT name FROM event_dispatcher_names AS names
               WHERE names.dispatcher_id = dispatchers.id ORDER BY name <> dispatchers.event, name) AS names
   FROM event_dispatchers AS dispatchers
   LEFT JOIN external_accounts AS accounts ON accounts.id = dispatchers.external_account_id
+  LEFT JOIN webhook_secrets AS secrets ON secrets.dispatcher_id = dispatchers.id AND secrets.expires_at IS NULL
  WHERE dispatchers.id = ANY(%s)
 """
 
@@ -36,11 +37,12 @@ class AlreadyThere(Exception):
 
 
 class Listed(NamedTuple):
-    """A dispatcher with all its names, the first one first, and the account it waits for."""
+    """A dispatcher with all its names, the first one first, the account it waits for, and what verifies its calls."""
 
     row: models.EventDispatcher
     names: list[str]
     account: str | None
+    public_key: str | None
 
 
 def account_id(environment: words.Environment, identifier: str) -> uuid.UUID:
@@ -98,6 +100,15 @@ def get(environment_id: uuid.UUID, dispatcher_id: uuid.UUID) -> models.EventDisp
     return table.get_or_none((table.id == dispatcher_id) & (table.environment_id == environment_id))
 
 
+def hold(environment_id: uuid.UUID, dispatcher_id: uuid.UUID) -> models.EventDispatcher | None:
+    """The environment's dispatcher of this id, which nobody else changes or deletes until the transaction ends."""
+    db.run(
+        "SELECT FROM event_dispatchers WHERE id = %s AND environment_id = %s FOR NO KEY UPDATE",
+        (dispatcher_id, environment_id),
+    )
+    return get(environment_id, dispatcher_id)
+
+
 def of_target(environment_id: uuid.UUID, dispatchable_id: str) -> models.EventDispatcher | None:
     """The environment's dispatcher for this dispatchable id."""
     table = models.EventDispatcher
@@ -139,9 +150,10 @@ def newest(
 
 
 def with_names(rows: Sequence[models.EventDispatcher]) -> list[Listed]:
-    """The dispatchers with all their names and their accounts."""
+    """The dispatchers with all their names, their accounts, and their public keys."""
     known = {row["id"]: row for row in db.rows(_NAMES, ([row.id for row in rows],))}
-    return [Listed(row, known[row.id]["names"], known[row.id]["account"]) for row in rows]
+    found = [(row, known[row.id]) for row in rows]
+    return [Listed(row, more["names"], more["account"], more["public_key"]) for row, more in found]
 
 
 def delete(environment_id: uuid.UUID, dispatcher_id: uuid.UUID) -> bool:
