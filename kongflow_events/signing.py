@@ -10,7 +10,8 @@ import base64
 import binascii
 import hmac
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ SIGNATURE: Final = "webhook-signature"
 _SHARED: Final = "whsec_"
 _PRIVATE: Final = "whsk_"
 _PUBLIC: Final = "whpk_"
+# Seconds by which a message's time may be off, either way.
+_TOLERANCE: Final = 300
 _FEWEST_BYTES, _MOST_BYTES, _USUAL_BYTES = 24, 64, 32
 
 
@@ -61,6 +64,15 @@ def headers(secrets_: Iterable[str], message_id: str, timestamp: int, body: byte
     signed = f"{message_id}.{timestamp}.".encode() + body
     signatures = " ".join(_signature(secret, signed) for secret in secrets_)
     return {ID: message_id, TIMESTAMP: str(timestamp), SIGNATURE: signatures}
+
+
+def verifies(secret: str, given: Mapping[str, str], body: bytes) -> bool:
+    """Whether a message was signed with a shared secret within the last five minutes; `given` by lower-case names."""
+    message_id, timestamp, signatures = (given.get(name, "") for name in (ID, TIMESTAMP, SIGNATURE))
+    if not timestamp.isdecimal() or abs(time.time() - int(timestamp)) > _TOLERANCE:
+        return False
+    wanted = headers([secret], message_id, int(timestamp), body)[SIGNATURE].encode()
+    return any(hmac.compare_digest(wanted, one.encode()) for one in signatures.split(" "))
 
 
 def _signature(secret: str, signed: bytes) -> str:

@@ -9,7 +9,8 @@ import falcon
 import msgspec
 
 from kongflow_events import schemas, settings, words
-from kongflow_events.services import dispatchers, explain, rotate
+from kongflow_events.schemas import ledger as shown
+from kongflow_events.services import dispatchers, explain, ledger, probe, rotate
 from kongflow_events.store import db
 from kongflow_events.store.dispatchers import Listed
 from kongflow_events.web.operations import operation
@@ -131,6 +132,26 @@ class RotateSecret:
         with db.unit():
             rotated = rotate.rotate_secret(environment, dispatcher_id, body.overlap_in_seconds)
             answer(response, schemas.new_secret(rotated.dispatcher_id, *rotated.made, rotated.until))
+
+
+class Probe:
+    """Call a webhook to see what it answers."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    @operation("testWebhook", answer=shown.InvocationDetail)
+    def on_post(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
+        """Send a webhook a test event.
+
+        An event `kongflow.webhook.test` is made for it and sent by the same way as every other, with its signature, its
+        headers and its attempts. The answer is its invocation, which tells a moment later what the receiver said. The body
+        is not looked at.
+        """
+        environment = self._door.enter(request)
+        with db.unit():
+            made = probe.probe_webhook(environment, dispatcher_id)
+            answer(response, shown.invocation_detail(*ledger.get_invocation(environment, str(made))))
 
 
 class Ephemeral:

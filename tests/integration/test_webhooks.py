@@ -237,6 +237,42 @@ post.post([uuid.UUID(sys.argv[1])])
         assert {one["status"] for one in alice.get("/api/v1/invocations").json["data"]} == {"SUCCEEDED"}
 
 
+class TestProbe:
+    def test_a_test_reaches_its_webhook_alone_and_no_replay_finds_it(self, alice: Api) -> None:
+        with Receiver() as target:
+            made = hook(alice, target.url, name="*")
+            hook(alice, f"{target.url}/2", name="*")
+            told = alice.post(f"{RULES}/{made['id']}/test").json
+            work()
+            alice.post("/api/v1/replays", {})
+            with db.unit():
+                assert replay.advance_replays()
+            work()
+
+        [call] = target.calls
+        assert (call.path, call.headers["webhook-id"]) == ("/hook", told["id"])
+        assert (told["status"], told["eventName"], told["attemptList"]) == ("PENDING", "kongflow.webhook.test", [])
+        assert json.loads(call.body)["payload"] == {"message": "This is a test of the webhook."}
+        assert takes(made["secret"], call)
+        assert attempts(alice)[0]["statusCode"] == 200
+
+    def test_a_disabled_webhook_says_so(self, alice: Api) -> None:
+        made = hook(alice, "http://127.0.0.1:9/")
+        alice("PATCH", f"{RULES}/{made['id']}", {"enabled": False})
+        told = alice.post(f"{RULES}/{made['id']}/test").json
+        work()
+
+        assert alice.get(f"/api/v1/invocations/{told['id']}").json["reason"] == "the dispatcher is disabled"
+
+    def test_only_its_own_environment_tests_it_and_only_a_webhook_is(self, alice: Api, bob: Api) -> None:
+        made = hook(alice, "http://127.0.0.1:9/")
+        job = factory.dispatcher(alice.environment, to=factory.to_job(factory.job(alice.environment)))
+
+        for api, rule in ((bob, made["id"]), (alice, job), (alice, uuid.uuid4())):
+            assert api.post(f"{RULES}/{rule}/test").status_code == 404
+        assert owed("post") == []
+
+
 class TestSecrets:
     def test_a_secret_is_shown_once_and_stands_nowhere_in_clear(self, alice: Api) -> None:
         made = hook(alice, "http://127.0.0.1:9/")
