@@ -180,6 +180,7 @@ CREATE TABLE webhook_secrets (
 CREATE INDEX webhook_secrets_dispatcher_id ON webhook_secrets(dispatcher_id);
 -- One is the current one; two rotations at once wait for each other.
 CREATE UNIQUE INDEX webhook_secrets_current_key ON webhook_secrets(dispatcher_id) WHERE expires_at IS NULL;
+CREATE INDEX webhook_secrets_expires_at ON webhook_secrets(expires_at) WHERE expires_at IS NOT NULL;
 
 -- What is owed ---------------------------------------------------------------------------------------------------------
 

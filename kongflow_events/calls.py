@@ -48,9 +48,13 @@ class Call(NamedTuple):
 def prepare(claimed: posts.Claimed) -> Call:
     """The request of a claimed invocation, signed as of now when its target is a webhook.
 
-    Raises Final when its event cannot be what the webhook asks for, Unopenable when its secret cannot be read.
+    Raises Final when there is no URL or its event cannot be what the webhook asks for, Unopenable when its secret cannot
+    be read.
     """
     target = claimed.dispatchable
+    if "url" not in target:
+        # Only a row that was written past the service can be here.
+        raise errors.Final("the dispatcher has no URL to call")
     content_type, body = _body(claimed)
     most = settings.current().post_timeout
     return Call(

@@ -22,4 +22,7 @@ def up(migrator: SchemaMigrator, db: peewee.PostgresqlDatabase) -> None:  # noqa
     db.execute_sql(
         "CREATE UNIQUE INDEX webhook_secrets_current_key ON webhook_secrets(dispatcher_id) WHERE expires_at IS NULL"
     )
+    db.execute_sql(
+        "CREATE INDEX webhook_secrets_expires_at ON webhook_secrets(expires_at) WHERE expires_at IS NOT NULL"
+    )
     db.execute_sql("ALTER TABLE invocation_attempts ADD COLUMN request_headers JSONB")

@@ -14,9 +14,10 @@ UPDATE webhook_secrets SET expires_at = LEAST(expires_at, now() + %(overlap)s * 
  WHERE dispatcher_id = %(dispatcher)s AND (expires_at IS NULL OR expires_at > now())
 """
 
-_FORGET = "DELETE FROM webhook_secrets WHERE dispatcher_id = %s AND expires_at <= now()"
-
-_RETIRED = "SELECT count(*) AS number, max(expires_at) AS until FROM webhook_secrets WHERE dispatcher_id = %s"
+_RETIRED = (
+    "SELECT count(*) AS number, max(expires_at) AS until FROM webhook_secrets"
+    " WHERE dispatcher_id = %s AND expires_at > now()"
+)
 
 
 class Retired(NamedTuple):
@@ -32,10 +33,14 @@ def add(dispatcher_id: uuid.UUID, sealed: bytes, public_key: str | None) -> None
 
 
 def retire(dispatcher_id: uuid.UUID, overlap: int) -> Retired:
-    """Let every secret of the dispatcher sign for `overlap` more seconds at the most, and forget those that do no more.
+    """Let every secret of the dispatcher sign for `overlap` more seconds at the most, and say how many still do.
 
     To be called in a transaction that holds the dispatcher.
     """
     db.run(_RETIRE, {"dispatcher": dispatcher_id, "overlap": overlap})
-    db.run(_FORGET, (dispatcher_id,))
     return Retired(**db.rows(_RETIRED, (dispatcher_id,))[0])
+
+
+def delete_expired() -> int:
+    """Delete every secret that signs no more; returns how many."""
+    return db.run("DELETE FROM webhook_secrets WHERE expires_at <= now()")

@@ -17,7 +17,7 @@ from cloudevents.core.v1.event import CloudEvent
 from standardwebhooks import Webhook
 
 from kongflow_events import crashes, models, retries, sealing, settings, signing
-from kongflow_events.services import deliver, post, replay
+from kongflow_events.services import deliver, expire, post, replay
 from kongflow_events.store import db
 from tests import factory, node, receiver
 from tests.integration.conftest import Api
@@ -329,6 +329,7 @@ class TestSecrets:
         assert 23.9 < left["hours"] < 24.1
         assert rotate(alice, made, overlapInSeconds=0)["othersUntil"] is None
         with db.unit():
+            assert expire.expire_secrets() == 2
             assert models.WebhookSecret.select().count() == 1
 
     def test_a_longer_overlap_gives_an_older_secret_no_longer_life(self, alice: Api) -> None:
