@@ -131,7 +131,9 @@ CREATE TABLE event_dispatchers (
     manual BOOLEAN NOT NULL DEFAULT FALSE,
 
     dispatchable_id TEXT NOT NULL,                          -- job, dynamic trigger or URL: what the rule is for
-    dispatchable JSONB NOT NULL,                            -- {"type": "JOB_VERSION" | "DYNAMIC_TRIGGER" | "EPHEMERAL", "id" | "url"}
+    -- {"type": "JOB_VERSION" | "DYNAMIC_TRIGGER", "id"}, {"type": "EPHEMERAL" | "WEBHOOK", "url"}; a webhook's settings too:
+    -- {"format": "event" | "cloudevent", "headers", "timeoutInSeconds", "rateLimit" (calls a second), "maxConcurrency"}
+    dispatchable JSONB NOT NULL,
 
     enabled BOOLEAN NOT NULL DEFAULT TRUE,
     environment_id UUID NOT NULL REFERENCES runtime_environments(id) ON DELETE CASCADE,
@@ -164,6 +166,21 @@ CREATE TABLE event_dispatcher_names (
     PRIMARY KEY (environment_id, source, name, dispatcher_id)
 );
 CREATE INDEX event_dispatcher_names_dispatcher_id ON event_dispatcher_names(dispatcher_id);
+
+-- What a webhook's calls are signed with. One secret for each webhook, and for a while those before it: they all sign, so
+-- that the receiver can change to the new one when it likes.
+CREATE TABLE webhook_secrets (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    dispatcher_id UUID NOT NULL REFERENCES event_dispatchers(id) ON DELETE CASCADE,
+    sealed BYTEA NOT NULL,                                  -- AES-256-GCM, bound to the dispatcher's id; shown in clear once
+    public_key TEXT,                                        -- what verifies its signatures (ed25519); NULL: the secret itself
+    created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+    expires_at TIMESTAMPTZ                                  -- signs until then; NULL: it is the one that signs now
+);
+CREATE INDEX webhook_secrets_dispatcher_id ON webhook_secrets(dispatcher_id);
+-- One is the current one; two rotations at once wait for each other.
+CREATE UNIQUE INDEX webhook_secrets_current_key ON webhook_secrets(dispatcher_id) WHERE expires_at IS NULL;
+CREATE INDEX webhook_secrets_expires_at ON webhook_secrets(expires_at) WHERE expires_at IS NOT NULL;
 
 -- What is owed ---------------------------------------------------------------------------------------------------------
 
@@ -221,7 +238,7 @@ CREATE TABLE invocations (
     event_record_id UUID NOT NULL REFERENCES event_records(id) ON DELETE CASCADE,
     dispatcher_id UUID NOT NULL,
     dispatcher_event TEXT NOT NULL,                         -- the dispatcher's first name, as it was
-    dispatchable JSONB NOT NULL,                            -- its target, as it was
+    dispatchable JSONB NOT NULL,                            -- its target, as it was; without headers, which may be secrets
     replay BIGINT NOT NULL DEFAULT 0,                       -- 0 = the first delivery, else the id of the replay
     status TEXT NOT NULL DEFAULT 'PENDING' CHECK (status IN ('PENDING', 'SUCCEEDED', 'DEAD', 'SKIPPED', 'CANCELED')),
     reason TEXT,                                            -- why it was skipped, died or was cancelled
@@ -255,6 +272,7 @@ CREATE TABLE invocation_attempts (
     status_code INTEGER,
     error TEXT,                                             -- at most 2 kB
     answer TEXT,                                            -- the first 8 kB of it
+    request_headers JSONB,                                  -- of its request, secrets masked; NULL: there was none
     PRIMARY KEY (invocation_id, round, number)
 );
 

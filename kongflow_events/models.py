@@ -174,6 +174,20 @@ class EventDispatcherName(Table):
         primary_key = peewee.CompositeKey("environment_id", "source", "name", "dispatcher_id")
 
 
+class WebhookSecret(Table):
+    """What a webhook's calls are signed with, sealed."""
+
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
+    dispatcher_id = peewee.UUIDField()
+    sealed = peewee.BlobField()
+    public_key = peewee.TextField(null=True)
+    created_at = Timestamp()
+    expires_at = Timestamp(null=True)
+
+    class Meta:
+        table_name = "webhook_secrets"
+
+
 class Outbox(Table):
     """What is still owed."""
 
@@ -250,6 +264,7 @@ class InvocationAttempt(Table):
     status_code = peewee.IntegerField(null=True)
     error = peewee.TextField(null=True)
     answer = peewee.TextField(null=True)
+    request_headers = Jsonb(null=True)
 
     class Meta:
         table_name = "invocation_attempts"
@@ -399,6 +414,7 @@ TABLES: Final[tuple[type[Table], ...]] = (
     EventRecord,
     EventDispatcher,
     EventDispatcherName,
+    WebhookSecret,
     Outbox,
     Target,
     Invocation,

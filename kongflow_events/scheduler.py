@@ -76,6 +76,7 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
     instance = f"{socket.gethostname()}:{os.getpid()}"
     _every(scheduler, current.tick_ms / 1000, tick, executor="relay")
     _every(scheduler, _EXPIRE_SECONDS, _in_unit(expire.expire_dispatchers))
+    _every(scheduler, _EXPIRE_SECONDS, _in_unit(expire.expire_secrets))
     _every(scheduler, _STEP_SECONDS, _in_unit(redrive.advance_redrives))
     _every(scheduler, _STEP_SECONDS, _in_unit(replay.advance_replays))
     keeping = retain.Retention(timedelta(days=current.retention_days), timedelta(days=current.dead_retention_days))

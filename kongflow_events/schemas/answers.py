@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from kongflow_events import filters, words
-from kongflow_events.schemas.requests import DispatchableType, Filter
+from kongflow_events.schemas.requests import DispatchableType, Filter, WebhookFormat
+from kongflow_events.signing import Kind as SigningKind
 
 Date = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 # Upstream's client throws at any other word.
@@ -158,6 +159,28 @@ class Dispatchable(Answer, frozen=True):
     type: Annotated[DispatchableType, Meta(description="What kind it is.")]
     id: Annotated[str | UnsetType, Meta(description="The job version or dynamic trigger.")] = UNSET
     url: Annotated[str | UnsetType, Meta(description="The URL that is called.")] = UNSET
+    format: Annotated[WebhookFormat | UnsetType, Meta(description="What a webhook's body is.")] = UNSET
+    headers: Annotated[
+        dict[str, str] | UnsetType,
+        Meta(description="A webhook's own headers; values that look like secrets are `***`."),
+    ] = UNSET
+    timeout_in_seconds: Annotated[
+        int | UnsetType, Meta(description="How long one call may take; absent: as long as the service allows.")
+    ] = UNSET
+    rate_limit: Annotated[int | UnsetType, Meta(description="Calls a second at the most; absent: no limit.")] = UNSET
+    max_concurrency: Annotated[
+        int | UnsetType, Meta(description="Calls at the same time; absent: as many as the service makes.")
+    ] = UNSET
+
+
+class Signing(Answer, frozen=True):
+    """What signs a webhook's calls now."""
+
+    kind: Annotated[SigningKind, Meta(description="What kind of secret it is.")]
+    public_key: Annotated[
+        str | None,
+        Meta(description="What verifies a signature of kind `ed25519`, `whpk_…`; null: only the secret does."),
+    ]
 
 
 class Target(Answer, frozen=True):
@@ -202,6 +225,23 @@ class Dispatcher(Answer, frozen=True):
     created_at: Annotated[Date, Meta(description="When it was written.")]
     updated_at: Annotated[Date, _UPDATED]
     warnings: Annotated[list[str], _WARNINGS]
+    signing: Annotated[Signing | UnsetType, Meta(description="What signs the calls; only a webhook has it.")] = UNSET
+    secret: Annotated[
+        str | UnsetType,
+        Meta(description="A new webhook's secret of kind `hmac`, `whsec_…`: only here, and never shown again."),
+    ] = UNSET
+
+
+class NewSecret(Answer, frozen=True):
+    """The secret that signs a webhook's calls from now on."""
+
+    dispatcher_id: Annotated[uuid.UUID, Meta(description="The webhook's dispatcher.")]
+    signing: Annotated[Signing, Meta(description="What signs the calls.")]
+    secret: Annotated[
+        str | None,
+        Meta(description="The secret of kind `hmac`, `whsec_…`, shown only here; null: a public key will do."),
+    ]
+    others_until: Annotated[Date | None, Meta(description="When the secrets before it end; null: they have.")]
 
 
 class DispatcherId(Answer, frozen=True):

@@ -14,7 +14,7 @@ from http import HTTPStatus
 import msgspec
 import structlog
 
-from kongflow_events import circuits, crashes, errors, notices, outgoing, retries, schemas, settings, words
+from kongflow_events import calls, circuits, crashes, errors, notices, outgoing, retries, settings, words
 from kongflow_events.store import db, outbox, posts, targets
 
 log = structlog.get_logger(__name__)
@@ -28,18 +28,6 @@ _ASKING = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 class _Gone(errors.Final):
     """The receiver wants no call any more, this one's repetition included."""
-
-
-class Body(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a URL target receives, keys in this order; without an account there is no `accountId`."""
-
-    id: str
-    source: str
-    name: str
-    payload: msgspec.Raw
-    context: msgspec.Raw
-    timestamp: str
-    accountId: str | None = None  # noqa: N815 - the wire's name
 
 
 Hints = dict[words.Kind, list[uuid.UUID]]
@@ -78,18 +66,20 @@ def _post(invocation_id: uuid.UUID) -> list[uuid.UUID]:
 
 def _try(claimed: posts.Claimed) -> tuple[posts.Attempt, Exception | None]:
     """Make the call: what came of it, and what it failed with."""
+    call = None
     try:
-        answer = _call(claimed)
+        call = calls.prepare(claimed)
+        answer = calls.make(call)
     except errors.KongflowError as error:
-        return _failed(claimed, error), error
+        return _failed(claimed, error, call), error
     except Exception as error:
         # It counts as a failed attempt too, or the row would wait for its lease to run out each time.
         log.exception("a call failed in an unforeseen way", invocation=str(claimed.id))
-        return _failed(claimed, error), error
-    attempt = _answered(claimed, answer)
+        return _failed(claimed, error, call), error
+    attempt = _answered(claimed, answer, call)
     if attempt.outcome == "succeeded":
         return attempt, None
-    if answer.status == HTTPStatus.GONE and claimed.limited and claimed.type != words.EPHEMERAL:
+    if answer.status == HTTPStatus.GONE and claimed.limited and claimed.dispatchable["type"] == words.WEBHOOK:
         return attempt, _Gone(f"the target answered {answer.status}")
     return attempt, errors.Retryable(f"the target answered {answer.status}", answer.retry_after)
 
@@ -113,33 +103,7 @@ def _ending_without_a_call(claimed: posts.Claimed) -> tuple[str, str] | None:
     return None
 
 
-def _call(claimed: posts.Claimed) -> outgoing.Answer:
-    current = settings.current()
-    return outgoing.post(
-        claimed.url,
-        headers={"Content-Type": "application/json; charset=utf-8", "webhook-id": str(claimed.id)},
-        body=body_of(claimed),
-        timeout=current.post_timeout,
-        allowed=current.networks,
-    )
-
-
-def body_of(claimed: posts.Claimed) -> bytes:
-    """The request's body: the sender's own payload bytes inside upstream's envelope."""
-    return msgspec.json.encode(
-        Body(
-            id=claimed.event_id,
-            source=claimed.source,
-            name=claimed.name,
-            payload=msgspec.Raw(claimed.payload_raw),
-            context=msgspec.Raw(claimed.context or "{}"),
-            timestamp=schemas.iso(claimed.timestamp),
-            accountId=claimed.account,
-        )
-    )
-
-
-def _answered(claimed: posts.Claimed, answer: outgoing.Answer) -> posts.Attempt:
+def _answered(claimed: posts.Claimed, answer: outgoing.Answer, call: calls.Call) -> posts.Attempt:
     good = 200 <= answer.status < 300  # noqa: PLR2004 - HTTP's own numbers
     return posts.Attempt(
         number=claimed.attempts,
@@ -148,15 +112,17 @@ def _answered(claimed: posts.Claimed, answer: outgoing.Answer) -> posts.Attempt:
         status_code=answer.status,
         error=None if good else f"the target answered {answer.status}",
         answer=answer.excerpt,
+        request_headers=call.shown_headers,
     )
 
 
-def _failed(claimed: posts.Claimed, error: Exception) -> posts.Attempt:
+def _failed(claimed: posts.Claimed, error: Exception, call: calls.Call | None) -> posts.Attempt:
     return posts.Attempt(
         number=claimed.attempts,
         outcome=getattr(error, "outcome", "failed"),
         duration_ms=getattr(error, "duration_ms", 0),
         error=outgoing.clean(retries.reason_of(error), _ERROR_BYTES),
+        request_headers=call.shown_headers if call else None,
     )
 
 

@@ -58,7 +58,7 @@ WITH matched AS (
 ), made AS (
     INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable,
                              replay, pending_one_shot)
-    SELECT id, environment_id, event_record_id, dispatcher_id, event, dispatchable, %(replay)s,
+    SELECT id, environment_id, event_record_id, dispatcher_id, event, dispatchable - 'headers', %(replay)s,
            CASE WHEN one_shot THEN dispatcher_id END
       FROM matched ORDER BY dispatcher_id, event_record_id
     ON CONFLICT DO NOTHING
@@ -75,7 +75,7 @@ SELECT id, url, EXISTS (SELECT FROM targets WHERE targets.dispatcher_id = made.d
 _SUPERSEDE = """
 INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable, status,
                          reason, completed_at)
-SELECT matched.id, dispatchers.environment_id, event_record_id, dispatcher_id, event, dispatchable, 'SKIPPED',
+SELECT matched.id, dispatchers.environment_id, event_record_id, dispatcher_id, event, dispatchable - 'headers', 'SKIPPED',
        'superseded: an earlier event is pending for this one-shot dispatcher', now()
   FROM unnest(%(ids)s::uuid[], %(records)s::uuid[], %(dispatchers)s::uuid[])
     AS matched(id, event_record_id, dispatcher_id)

@@ -7,7 +7,9 @@ changes nothing.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -82,8 +84,10 @@ WITH asked AS (
      WHERE targets.dispatcher_id = moved.lane AND (let_in OR judged.held_until IS NOT NULL)
 )
 SELECT invocations.id, moved.token, moved.attempts, moved.lane AS dispatcher_id, moved.limited, moved.wait,
-       COALESCE(dispatchers.dispatchable, invocations.dispatchable)->>'type' AS type,
-       invocations.dispatchable->>'url' AS url,
+       COALESCE(dispatchers.dispatchable, invocations.dispatchable) AS dispatchable,
+       array(SELECT sealed FROM webhook_secrets AS secrets
+              WHERE secrets.dispatcher_id = dispatchers.id AND (secrets.expires_at IS NULL OR secrets.expires_at > now())
+              ORDER BY secrets.created_at DESC, secrets.id DESC) AS sealed_secrets,
        dispatchers.enabled, dispatchers.expires_at <= now() AS expired, records.cancelled_at IS NOT NULL AS cancelled,
        records.event_id, records.source, records.name, records.payload_raw, records.context::text AS context,
        records.timestamp, accounts.identifier AS account
@@ -127,9 +131,9 @@ UPDATE invocations SET attempts = back.attempts, last_error = %(error)s, last_ou
 
 _ATTEMPT = """
 INSERT INTO invocation_attempts (invocation_id, round, number, started_at, duration_ms, outcome, status_code, error,
-                                 answer)
+                                 answer, request_headers)
 SELECT id, redrives, %(number)s, now() - %(duration_ms)s * interval '1 millisecond', %(duration_ms)s, %(outcome)s,
-       %(status_code)s, %(error)s, %(answer)s
+       %(status_code)s, %(error)s, %(answer)s, %(request_headers)s::jsonb
   FROM invocations WHERE id = %(id)s
 ON CONFLICT DO NOTHING
 """
@@ -138,7 +142,8 @@ ON CONFLICT DO NOTHING
 class Claimed(msgspec.Struct, frozen=True):
     """A call to be made in `wait` seconds, leased to `token`. `enabled` is None when the dispatcher is gone; JSON as text.
 
-    `limited` says that the dispatcher is one that stays, whose target has a standing and limits.
+    `limited` says that the dispatcher is one that stays, whose target has a standing and limits. `dispatchable` is the
+    dispatcher's own, as it is now; `sealed_secrets` are a webhook's that sign now, newest first.
     """
 
     id: uuid.UUID
@@ -147,8 +152,8 @@ class Claimed(msgspec.Struct, frozen=True):
     dispatcher_id: uuid.UUID
     limited: bool
     wait: float
-    type: str
-    url: str
+    dispatchable: dict[str, Any]
+    sealed_secrets: list[bytes]
     enabled: bool | None
     expired: bool | None
     cancelled: bool
@@ -162,7 +167,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """What one call came to; `error` and `answer` are clean and cut already."""
+    """What one call came to; `error` and `answer` are clean and cut already, `request_headers` masked."""
 
     number: int
     outcome: str
@@ -170,6 +175,7 @@ class Attempt(msgspec.Struct, frozen=True):
     status_code: int | None = None
     error: str | None = None
     answer: str | None = None
+    request_headers: Mapping[str, str] | None = None
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -193,7 +199,10 @@ def claim(invocation_id: uuid.UUID, lease: float, concurrency: int) -> Claimed |
         "patience": PATIENCE,
     }
     found = db.rows(_CLAIM, parameters)
-    return Claimed(**found[0]) if found else None
+    if not found:
+        return None
+    sealed = [bytes(each) for each in found[0].pop("sealed_secrets")]
+    return Claimed(**found[0], sealed_secrets=sealed)
 
 
 def finish(claimed: Claimed, status: str, reason: str | None, attempt: Attempt | None) -> Finished | None:
@@ -230,4 +239,5 @@ def postpone(claimed: Claimed, delay: float, attempt: Attempt) -> bool:
 
 
 def _write(claimed: Claimed, attempt: Attempt) -> None:
-    db.run(_ATTEMPT, {"id": claimed.id, **msgspec.structs.asdict(attempt)})
+    headers = None if attempt.request_headers is None else msgspec.json.encode(attempt.request_headers).decode()
+    db.run(_ATTEMPT, {"id": claimed.id, **msgspec.structs.asdict(attempt), "request_headers": headers})

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from kongflow_events import circuits, models, notices, schemas, settings, words
+from kongflow_events import circuits, models, notices, schemas, settings, vault, words
 from kongflow_events.services import deliver, dispatchers, explain, ingest, post, redrive, replay
 from kongflow_events.services.relay import Relay
 from kongflow_events.store import db, outbox, posts, replays
@@ -77,6 +77,8 @@ class Target:
         self.name = f"to.{uuid.uuid4().hex}"
         to = {"type": words.WEBHOOK, "url": url, **wishes}
         self.id = factory.dispatcher(environment, self.name, to=to)
+        with db.unit():
+            vault.keep(self.id, "hmac", None)
 
     def deliver(self, number: int = 1) -> list[uuid.UUID]:
         """Send events and deliver them; returns the invocations, whether they are hinted or not."""
@@ -99,7 +101,7 @@ class Target:
             listed = dispatchers.get_event_dispatcher(self.environment, str(self.id))
             assert listed.standing is not None
             target = schemas.target(listed.standing, rests=listed.rests)
-            return schemas.dispatcher(listed.row, listed.names, listed.account, target)
+            return schemas.dispatcher(listed.row, listed.names, listed.account, target=target)
 
     def age(self, time: str) -> None:
         """Let time pass for the target and for what waits for it."""
