@@ -58,7 +58,7 @@ def unique() -> None:
 
 
 def depth() -> None:
-    """Every queue looks empty."""
+    """Every queue looks empty, and as if a thousand workers took from it."""
     ask = RabbitmqHints.depth
 
     def empty(self: RabbitmqHints, queue_name: str) -> int:
@@ -66,6 +66,7 @@ def depth() -> None:
         return 0
 
     RabbitmqHints.depth = empty  # type: ignore[method-assign]
+    RabbitmqHints.consumers = lambda *_: 1000  # type: ignore[method-assign]
 
 
 def lethal() -> None:

@@ -60,6 +60,9 @@ class Publisher(Protocol):
     def depth(self, queue_name: str) -> int:
         """How many messages wait; raises Retryable when the broker cannot be asked."""
 
+    def consumers(self, queue_name: str) -> int:
+        """How many worker processes take messages from the queue; raises Retryable when the broker cannot be asked."""
+
     def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
         """Hand one message for each batch over, confirmed; raises Retryable otherwise."""
 
@@ -81,12 +84,20 @@ class RabbitmqHints:
 
     def depth(self, queue_name: str) -> int:
         """How many messages wait in the queue, which is declared when it is missing."""
+        depth: int = self._look(queue_name).message_count
+        return depth
+
+    def consumers(self, queue_name: str) -> int:
+        """How many worker processes take messages from the queue, which is declared when it is missing."""
+        consumers: int = self._look(queue_name).consumer_count
+        return consumers
+
+    def _look(self, queue_name: str) -> Any:
         with self._translated():
             channel = self._open()
             with self._answered():
                 declared = channel.queue_declare(queue_name, durable=True, arguments=_arguments(queue_name))
-            depth: int = declared.method.message_count
-            return depth
+            return declared.method
 
     def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
         """Hand over one message for each batch; returns when the broker has confirmed them all."""

@@ -39,6 +39,10 @@ class MemoryHints:
         queue: Queue[bytes] = self._brokers[queue_name].queues[queue_name]
         return queue.qsize()
 
+    def consumers(self, queue_name: str) -> int:  # noqa: ARG002 - as RabbitMQ is asked
+        """How many worker processes take messages from the queue: this one."""
+        return 1
+
     def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
         """Hand over one message for each batch."""
         for batch in messages:

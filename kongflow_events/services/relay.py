@@ -23,6 +23,18 @@ log = structlog.get_logger(__name__)
 
 # Messages that one pass may publish before it commits; what one pass leaves, the next one takes.
 _MESSAGES_A_PASS = 50
+# Messages of lanes with many rows that may be under way for each worker process: for its threads, and as many that wait for
+# them, while such lanes are among themselves; one while others come as well, which then wait for no thread and no queue.
+_MANY, _MANY_BESIDE_OTHERS = 8, 1
+# Seconds until such a message is taken for lost.
+_LOST = 2.0
+# Seconds until lanes with many rows are among themselves again.
+_AMONG_THEMSELVES = 1.0
+# Messages in which everything that is due goes first in, first out.
+_AT_ONCE = 2
+# Seconds that a tick may last. While workers keep pace with a backlog it could go on until that is gone, and with it
+# the other work of its thread: the process would be taken for dead.
+_LONGEST_TICK = 0.5
 # A transaction may commit a row this long after it took its clock's time: the mark stays behind by that much.
 _LATEST_COMMIT = timedelta(seconds=15)
 # Rows that the mark has passed (somebody held them) are found by a full scan, this often.
@@ -36,11 +48,18 @@ _REST = 0.5
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+# Rows to hint, in groups that share no message: who has few does not wait until the work of those with many is done.
+Groups = list[list[outbox.Hinted]]
+
+
 class Hints(Protocol):
     """The broker as the relay needs it; both verbs raise Retryable when it cannot be reached."""
 
     def depth(self, queue_name: str) -> int:
         """How many messages wait in the queue."""
+
+    def consumers(self, queue_name: str) -> int:
+        """How many worker processes take messages from the queue."""
 
     def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
         """Hand one message for each batch over, confirmed."""
@@ -55,6 +74,8 @@ class _Order:
         # Whether the last pass left rows for want of room: then lanes take turns, so that none stands before the others.
         self.behind = False
         self.after = outbox.FIRST_LANE
+        # Rows of lanes with many that were hinted and may not be done, and when they are given up as lost.
+        self.under_way: dict[uuid.UUID, float] = {}
 
 
 class _Round:
@@ -91,6 +112,8 @@ class Relay:
         self._places = places
         self._round = _Round()
         self._orders: dict[words.Kind, _Order] = {"deliver": _Order(), "invoke": _Order()}
+        # Until when lanes with many rows are not among themselves.
+        self._shared_until = -math.inf
         self._scanned = -_FULL_SCAN
         self._resting_until = 0.0
         self._away = False
@@ -119,7 +142,7 @@ class Relay:
     def _tick(self) -> int:
         self._scan_fully_now_and_then()
         waiting = outbox.waiting(min(order.since for order in self._orders.values()))
-        total = sum(self._call_on_targets() if kind == "post" else self._drain(kind) for kind in waiting.kinds)
+        total = self._drain(waiting.kinds)
         for order in self._orders.values():
             if not order.behind:
                 order.since = waiting.now - _LATEST_COMMIT
@@ -132,65 +155,101 @@ class Relay:
             for order in self._orders.values():
                 order.since = _EVER
 
-    def _drain(self, kind: words.Kind) -> int:
-        total = 0
-        while True:
-            room = self._room(kind)
-            if room <= 0:
-                self._orders[kind].behind = True
-                return total
-            with db.atomic():
-                rows = self._move(kind, room * self._batch)
-                if rows:
-                    crashes.point("relay.before_commit")
-            self._publish(kind, rows, self._batch)
-            total += len(rows)
-            if not self._orders[kind].behind:
-                return total
-
-    def _call_on_targets(self) -> int:
-        """Hint posts, a few of each target in turn, one round at a time: the end of a call hints the next by itself."""
-        total = 0
-        while self._round.is_due():
-            room = self._room("post")
-            if room <= 0:
-                break
-            started = time.monotonic()
-            with db.atomic():
-                visited = outbox.hint_targets(self._round.after, self._places, room)
-                if visited.rows:
-                    crashes.point("relay.before_commit")
-            self._round.go_on(visited.after, time.monotonic() - started)
-            # A call to a URL may take seconds: its message carries one id, so that it holds up no other.
-            self._publish("post", visited.rows, 1)
-            total += len(visited.rows)
+    def _drain(self, kinds: Sequence[words.Kind]) -> int:
+        """Hint until nothing is left, or there is no room; kinds take turns, so that none stands before another."""
+        total, left = 0, list(kinds)
+        until = time.monotonic() + _LONGEST_TICK
+        while left and time.monotonic() < until:
+            for kind in tuple(left):
+                hinted, more = self._pass(kind)
+                total += hinted
+                if not more:
+                    left.remove(kind)
         return total
+
+    def _pass(self, kind: words.Kind) -> tuple[int, bool]:
+        """Hint some rows of one kind; returns how many, and whether another pass could hint more."""
+        if kind == "post":
+            return self._pass_targets()
+        order = self._orders[kind]
+        room = self._room(kind)
+        if room <= 0:
+            order.behind = True
+            return 0, False
+        began = order.after
+        with db.atomic():
+            limit = room * self._batch
+            groups = self._move_lanes(kind, limit) if order.behind else self._move_oldest(kind, limit)
+            if any(groups):
+                crashes.point("relay.before_commit")
+        self._publish(kind, groups, self._batch)
+        hinted = sum(map(len, groups))
+        # A pass that began in the middle of a round, and came to its end, has seen only what was left of it.
+        return hinted, order.behind and (hinted > 0 or began != outbox.FIRST_LANE)
+
+    def _pass_targets(self) -> tuple[int, bool]:
+        """Hint posts, a few of each target in turn, one round at a time: the end of a call hints the next by itself."""
+        room = self._room("post")
+        if room <= 0 or not self._round.is_due():
+            return 0, False
+        started = time.monotonic()
+        with db.atomic():
+            visited = outbox.hint_targets(self._round.after, self._places, room)
+            if visited.rows:
+                crashes.point("relay.before_commit")
+        self._round.go_on(visited.after, time.monotonic() - started)
+        # A call to a URL may take seconds: its message carries one id, so that it holds up no other.
+        self._publish("post", [visited.rows], 1)
+        return len(visited.rows), True
 
     def _room(self, kind: words.Kind) -> int:
         return min(self._high_water - self._hints.depth(kind), _MESSAGES_A_PASS)
 
-    def _move(self, kind: words.Kind, limit: int) -> list[outbox.Hinted]:
-        """Move rows' next hint ahead: the oldest first, or lane by lane once there is more than can be taken."""
+    def _move_oldest(self, kind: words.Kind, limit: int) -> Groups:
+        """Move rows' next hint ahead, the oldest first."""
         order = self._orders[kind]
-        if not order.behind:
-            rows = outbox.hint_oldest(kind, order.since, limit)
-            order.behind = len(rows) == limit
-            return rows
-        visited = outbox.hint_lanes(kind, order.since, order.after, self._batch, limit)
+        limit = min(limit, _AT_ONCE * self._batch)
+        rows = outbox.hint_oldest(kind, order.since, limit)
+        order.behind = len(rows) == limit
+        if rows and not order.behind:
+            self._note_others()
+        return [rows]
+
+    def _move_lanes(self, kind: words.Kind, limit: int) -> Groups:
+        """Move rows' next hint ahead, lane by lane, because there is more than can be taken at once."""
+        order = self._orders[kind]
+        visited = outbox.hint_lanes(kind, order.since, order.after, self._bite(kind, limit), limit)
         # Nothing is left once a whole round, from the first lane to the last, has found nothing.
         whole = order.after == visited.after == outbox.FIRST_LANE
-        order.behind = bool(visited.rows) or not whole
+        order.behind = bool(visited.few or visited.many or order.under_way) or not whole
         order.after = visited.after
-        return visited.rows
+        order.under_way |= dict.fromkeys((row.id for row in visited.many), time.monotonic() + _LOST)
+        if visited.few:
+            self._note_others()
+        return [visited.few, visited.many]
 
-    def _publish(self, kind: words.Kind, rows: Sequence[outbox.Hinted], size: int) -> None:
-        if not rows:
+    def _note_others(self) -> None:
+        """Somebody with few rows has come, of any kind but posts, which have workers of their own."""
+        self._shared_until = time.monotonic() + _AMONG_THEMSELVES
+
+    def _bite(self, kind: words.Kind, limit: int) -> int:
+        """How many rows of lanes with many may be hinted now: a queue is first in, first out, so they must not fill it."""
+        order = self._orders[kind]
+        now = time.monotonic()
+        owed = outbox.still_owed([row_id for row_id, lost in order.under_way.items() if now < lost])
+        order.under_way = {row_id: order.under_way[row_id] for row_id in owed}
+        messages = _MANY_BESIDE_OTHERS if now < self._shared_until else _MANY
+        most = messages * self._batch * self._hints.consumers(kind)
+        return min(limit, max(0, most - len(order.under_way)))
+
+    def _publish(self, kind: words.Kind, groups: Groups, size: int) -> None:
+        if not any(groups):
             return
         crashes.point("relay.after_commit")
         try:
-            self._hints.publish(kind, _batches(rows, size))
+            self._hints.publish(kind, [batch for rows in groups for batch in _batches(rows, size)])
         except errors.Retryable:
-            outbox.unhint([row.id for row in rows])
+            outbox.unhint([row.id for rows in groups for row in rows])
             raise
         crashes.point("relay.after_publish")
 

@@ -19,6 +19,8 @@ from kongflow_events.store import db
 SUSPECT_HINTS = 6
 # Lanes that one round-robin pass looks at; the next pass goes on behind them.
 _LANES = 100
+# Rows of a lane that are no crowd.
+FEW = 20
 # Before all others: where a round begins.
 FIRST_LANE = uuid.UUID(int=0)
 
@@ -46,22 +48,24 @@ SELECT now() AS now, array(
                           ORDER BY hint_at LIMIT 1) IS NOT NULL) AS kinds
 """
 
-# Each hint doubles the pause before the next, from 1 s to 60 s.
+# Each hint doubles the pause before the next, from 1 s to 60 s. The array asks for the primary key: for a join with as many
+# rows as there may be, the planner would read the whole table.
 _HINT = """
 UPDATE outbox SET hint_at = now() + LEAST(60, power(2, LEAST(hints, 6))) * interval '1 second', hints = hints + 1
-  FROM due WHERE outbox.subject_id = due.subject_id
-RETURNING outbox.subject_id, outbox.lane, outbox.hints, due.hint_at
+ WHERE subject_id = ANY(ARRAY(SELECT subject_id FROM due))
+RETURNING subject_id, lane, hints
 """
 
 _HINT_OLDEST = f"""
 WITH due AS (
-    SELECT subject_id, hint_at FROM outbox WHERE kind = %(kind)s AND {_FREE_SINCE}
+    SELECT subject_id FROM outbox WHERE kind = %(kind)s AND {_FREE_SINCE}
      ORDER BY hint_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 {_HINT}
 """
 
-# A loose index scan: from lane to lane, a bite of each. Its cost depends on the lanes looked at, not on the rows.
+# A loose index scan, from lane to lane: all rows of the lanes that have few, and of those that have more a bite each. Its
+# cost depends on the lanes looked at, not on the rows: every order asks for the index, also where none is needed.
 _HINT_LANES = f"""
 WITH RECURSIVE lanes(lane) AS (
     (SELECT lane FROM outbox WHERE kind = %(kind)s AND lane > %(after)s ORDER BY lane LIMIT 1)
@@ -70,13 +74,22 @@ WITH RECURSIVE lanes(lane) AS (
        FROM lanes WHERE lanes.lane IS NOT NULL)
 ), visited AS (
     SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT {_LANES}
+), ready AS MATERIALIZED (
+    SELECT lane, (SELECT count(*) FROM (
+        SELECT FROM outbox WHERE kind = %(kind)s AND outbox.lane = visited.lane AND {_FREE_SINCE}
+         ORDER BY hint_at LIMIT {FEW} + 1) AS due) > {FEW} AS many
+      FROM visited
+), shares AS (
+    SELECT lane, many, CASE WHEN many THEN (%(bite)s + others - 1) / others ELSE {FEW} END AS share
+      FROM (SELECT *, count(*) FILTER (WHERE many) OVER () AS others FROM ready) AS ready
 ), due AS (
-    SELECT bite.subject_id, bite.hint_at FROM visited CROSS JOIN LATERAL (
-        SELECT subject_id, hint_at FROM outbox WHERE kind = %(kind)s AND lane = visited.lane AND {_FREE_SINCE}
-         ORDER BY hint_at LIMIT %(bite)s FOR UPDATE SKIP LOCKED) AS bite
+    SELECT bite.subject_id FROM shares CROSS JOIN LATERAL (
+        SELECT subject_id FROM outbox WHERE kind = %(kind)s AND lane = shares.lane AND {_FREE_SINCE}
+         ORDER BY hint_at LIMIT shares.share FOR UPDATE SKIP LOCKED) AS bite
      LIMIT %(limit)s
 ), hinted AS ({_HINT})
-SELECT hinted.*, (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_lane, (SELECT count(*) FROM visited) AS lanes
+SELECT hinted.*, array(SELECT lane FROM ready WHERE many) AS crowded,
+       (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_lane, (SELECT count(*) FROM visited) AS lanes
   FROM (VALUES (1)) AS always LEFT JOIN hinted ON TRUE
 """
 
@@ -97,8 +110,8 @@ WITH RECURSIVE lanes(lane, hint_at) AS (
      WHERE hint_at <= now() AND NOT EXISTS (
         SELECT FROM targets WHERE dispatcher_id = lane AND GREATEST(rests_until, held_until) > now())
 ), due AS (
-    SELECT bite.subject_id, bite.hint_at FROM ready CROSS JOIN LATERAL (
-        SELECT subject_id, hint_at FROM outbox WHERE kind = 'post' AND lane = ready.lane AND {_FREE_EVER}
+    SELECT bite.subject_id FROM ready CROSS JOIN LATERAL (
+        SELECT subject_id FROM outbox WHERE kind = 'post' AND lane = ready.lane AND {_FREE_EVER}
          ORDER BY hint_at LIMIT %(bite)s FOR UPDATE SKIP LOCKED) AS bite
      LIMIT %(limit)s
 ), hinted AS ({_HINT})
@@ -109,7 +122,7 @@ SELECT hinted.*, (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_l
 # Whoever ends a call has made a place for the next of its lane.
 _HINT_NEXT = f"""
 WITH due AS (
-    SELECT subject_id, hint_at FROM outbox
+    SELECT subject_id FROM outbox
      WHERE kind = 'post' AND lane = %(lane)s AND {_FREE_EVER}
        AND NOT EXISTS (SELECT FROM targets WHERE dispatcher_id = %(lane)s AND rests_until > now())
      ORDER BY hint_at LIMIT 1 FOR UPDATE SKIP LOCKED
@@ -126,11 +139,10 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Hinted(msgspec.Struct, frozen=True):
-    """A row to hint: its id, how often that was tried without progress (this time included), and since when it is due."""
+    """A row to hint: its id, and how often that was tried without progress, this time included."""
 
     id: uuid.UUID
     hints: int
-    since: datetime
 
     @property
     def suspect(self) -> bool:
@@ -139,7 +151,18 @@ class Hinted(msgspec.Struct, frozen=True):
 
 
 class Lanes(msgspec.Struct, frozen=True):
-    """One round-robin pass: its rows, and the lane to go on after (FIRST_LANE when it came round)."""
+    """One round-robin pass: the rows of lanes that have few, a bite of those that have many, and the lane to go on after.
+
+    That is FIRST_LANE when it came round.
+    """
+
+    few: list[Hinted]
+    many: list[Hinted]
+    after: uuid.UUID
+
+
+class Targets(msgspec.Struct, frozen=True):
+    """A pass over the targets of posts: the rows it hinted, and the lane to go on after; FIRST_LANE when it came round."""
 
     rows: list[Hinted]
     after: uuid.UUID
@@ -154,18 +177,25 @@ def waiting(since: datetime) -> Waiting:
 def hint_oldest(kind: words.Kind, since: datetime, limit: int) -> list[Hinted]:
     """Move up to `limit` due rows' next hint ahead, first in first out, and return them. Waits for no lock."""
     found = db.rows(_HINT_OLDEST, {"kind": kind, "since": since, "limit": limit})
-    return sorted((_hinted(row) for row in found), key=lambda hinted: hinted.since)
+    # Ids grow with time.
+    return sorted((_hinted(row) for row in found), key=lambda hinted: hinted.id)
 
 
 def hint_lanes(kind: words.Kind, since: datetime, after: uuid.UUID, bite: int, limit: int) -> Lanes:
-    """The same, but up to `bite` rows of each lane in turn, starting behind the lane `after`."""
+    """The same, but lane by lane, starting behind the lane `after`: those with many rows share `bite` rows among them."""
     found = db.rows(_HINT_LANES, {"kind": kind, "since": since, "after": after, "bite": bite, "limit": limit})
-    return _lanes(found, after, limit)
+    hinted = [row for row in found if row["subject_id"]]
+    few, many = (
+        [_hinted(row) for row in hinted if (row["lane"] in row["crowded"]) is crowd] for crowd in (False, True)
+    )
+    return Lanes(few, many, _after(found, hinted, after, limit))
 
 
-def hint_targets(after: uuid.UUID, bite: int, limit: int) -> Lanes:
+def hint_targets(after: uuid.UUID, bite: int, limit: int) -> Targets:
     """Up to `bite` rows of each post's target in turn, but of none that rests or has no place for a call."""
-    return _lanes(db.rows(_HINT_TARGETS, {"after": after, "bite": bite, "limit": limit}), after, limit)
+    found = db.rows(_HINT_TARGETS, {"after": after, "bite": bite, "limit": limit})
+    hinted = [row for row in found if row["subject_id"]]
+    return Targets([_hinted(row) for row in hinted], _after(found, hinted, after, limit))
 
 
 def hint_next(lane: uuid.UUID) -> list[uuid.UUID]:
@@ -173,14 +203,19 @@ def hint_next(lane: uuid.UUID) -> list[uuid.UUID]:
     return [row["subject_id"] for row in db.rows(_HINT_NEXT, {"lane": lane})]
 
 
-def _lanes(found: list[db.Row], after: uuid.UUID, limit: int) -> Lanes:
-    hinted = [row for row in found if row["subject_id"]]
+def _after(found: list[db.Row], hinted: list[db.Row], after: uuid.UUID, limit: int) -> uuid.UUID:
+    """The lane after which the next pass goes on."""
     if len(hinted) == limit:
         # Lanes behind the last bite were not reached: the next pass begins with them.
-        after = max(row["lane"] for row in hinted)
-    else:
-        after = found[0]["last_lane"] if found[0]["lanes"] == _LANES else FIRST_LANE
-    return Lanes([_hinted(row) for row in hinted], after)
+        return max((row["lane"] for row in hinted), default=after)
+    last: uuid.UUID = found[0]["last_lane"] if found[0]["lanes"] == _LANES else FIRST_LANE
+    return last
+
+
+def still_owed(ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
+    """Those of these hinted rows that nobody has got to the end of: neither done, nor to be tried again."""
+    owed = "SELECT subject_id FROM outbox WHERE subject_id = ANY(%s) AND hints > 0 AND died_at IS NULL"
+    return [row["subject_id"] for row in db.rows(owed, (list(ids),))] if ids else []
 
 
 def unhint(ids: Collection[uuid.UUID]) -> None:
@@ -241,4 +276,4 @@ def bury_delivery(subject_id: uuid.UUID, token: uuid.UUID, error: str) -> bool:
 
 
 def _hinted(row: db.Row) -> Hinted:
-    return Hinted(row["subject_id"], row["hints"], row["hint_at"])
+    return Hinted(row["subject_id"], row["hints"])

@@ -127,6 +127,14 @@ class TestPublishing:
 
         eventually(lambda: hints.depth(QUEUE) == 3)
 
+    def test_consumers_are_the_worker_processes_that_take_from_a_queue(
+        self, hints: broker.RabbitmqHints, working: Callable[..., list[Any]]
+    ) -> None:
+        assert hints.consumers(QUEUE) == 0
+        working()
+
+        eventually(lambda: hints.consumers(QUEUE) == 1)
+
     def test_a_lost_connection_is_opened_again(self, hints: broker.RabbitmqHints) -> None:
         hints.publish(QUEUE, [HintBatch(("a",))])
         assert hints._connection is not None

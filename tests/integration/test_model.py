@@ -72,6 +72,9 @@ class Hints:
     def depth(self, queue_name: str) -> int:
         return 0
 
+    def consumers(self, queue_name: str) -> int:
+        return 2
+
     def publish(self, queue_name: str, messages: Sequence[words.HintBatch]) -> None:
         if self.away:
             raise errors.Retryable("no broker")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 
@@ -12,6 +13,7 @@ from kongflow_events import errors, models, words
 from kongflow_events.services.relay import Relay
 from kongflow_events.store import db, outbox
 from kongflow_events.words import HintBatch
+from tests.plans import rows_read
 from tests.servers import eventually
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -29,6 +31,9 @@ class Queues:
         if self.away:
             raise errors.Retryable("no broker")
         return len(self.messages[queue_name])
+
+    def consumers(self, queue_name: str) -> int:
+        return 2
 
     def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
         if self.refuses:
@@ -64,6 +69,12 @@ def owe(count: int, kind: str = "deliver", lane: uuid.UUID | None = None, due: s
 def rows() -> list[models.Outbox]:
     with db.unit():
         return list(models.Outbox.select().order_by(models.Outbox.hint_at))
+
+
+def do(ids: list[str]) -> list[str]:
+    with db.unit():
+        db.run("DELETE FROM outbox WHERE subject_id = ANY(%s::uuid[])", (ids,))
+    return ids
 
 
 def test_what_is_due_is_hinted_in_messages_of_many_ids(relay: Relay, queues: Queues) -> None:
@@ -116,14 +127,12 @@ def test_a_call_to_a_url_gets_a_message_of_its_own(relay: Relay, queues: Queues)
 
 def test_a_queue_is_never_filled_above_the_high_water_mark(relay: Relay, queues: Queues) -> None:
     owe(100)
-    relay.tick()
-    relay.tick()
-
-    assert len(queues.messages["deliver"]) == 5
-    hinted = queues.taken("deliver")
-    relay.tick()
-    hinted += queues.taken("deliver")
-    assert sorted(hinted) == sorted(str(row.subject_id) for row in rows())
+    owed, hinted = sorted(str(row.subject_id) for row in rows()), []
+    while len(hinted) < 100 and relay.tick():
+        relay.tick()
+        assert len(queues.messages["deliver"]) <= 5
+        hinted += do(queues.taken("deliver"))
+    assert sorted(hinted) == owed
 
 
 def test_a_full_queue_of_one_kind_does_not_stand_before_another(relay: Relay, queues: Queues) -> None:
@@ -132,6 +141,27 @@ def test_a_full_queue_of_one_kind_does_not_stand_before_another(relay: Relay, qu
     relay.tick()
 
     assert len(queues.taken("invoke")) == 10
+
+
+class Endless(Queues):
+    """Workers that keep pace with a backlog that does not end."""
+
+    def depth(self, queue_name: str) -> int:
+        return 0
+
+    def publish(self, queue_name: str, messages: Sequence[HintBatch]) -> None:
+        super().publish(queue_name, messages)
+        if queue_name == "deliver":
+            owe(20)
+
+
+def test_a_tick_ends_although_the_backlog_does_not_and_leaves_no_other_kind_behind() -> None:
+    queues = Endless()
+    owe(1000)
+    owe(3, kind="post")
+
+    assert Relay(queues, batch=10, high_water=5, places=4).tick() > 0
+    assert len(queues.taken("post")) == 3
 
 
 def test_lanes_take_turns_once_not_everything_fits(relay: Relay, queues: Queues) -> None:
@@ -145,6 +175,53 @@ def test_lanes_take_turns_once_not_everything_fits(relay: Relay, queues: Queues)
 
     lanes = {str(row.subject_id): row.lane for row in rows()}
     assert Counter(lanes[one] for one in queues.taken("deliver"))[quiet] == 10
+
+
+def test_who_has_few_rows_is_in_no_message_of_who_has_many_and_before_them(queues: Queues) -> None:
+    busy, quiet = uuid.UUID(int=1), uuid.UUID(int=2)
+    relay = Relay(queues, batch=10, high_water=50, places=4)
+    owe(1000, lane=busy)
+    relay.tick()
+    do(queues.taken("deliver"))
+    owe(3, lane=quiet)
+
+    relay.tick()
+
+    lanes = {str(row.subject_id): row.lane for row in rows()}
+    first, *others = queues.messages["deliver"]
+    assert [lanes[one] for one in first.ids] == [quiet] * 3
+    assert {lanes[one] for batch in others for one in batch.ids} == {busy}
+
+
+def test_no_more_rows_of_a_crowded_lane_are_under_way_than_workers_can_take_and_fewer_beside_others(
+    queues: Queues,
+) -> None:
+    busy, quiet = uuid.UUID(int=1), uuid.UUID(int=2)
+    relay = Relay(queues, batch=10, high_water=50, places=4)
+    owe(1000, lane=busy)
+    under_way: list[int] = []
+    for others in (0, 0, 1, 1):
+        owe(others, lane=quiet)
+        for _ in range(5):
+            relay.tick()
+        under_way.append(len(queues.messages["deliver"]) - others)
+        do(queues.taken("deliver"))
+
+    # Two messages go before anybody knows of a crowd; then eight for each of two workers; one for each beside others.
+    assert under_way == [18, 16, 16, 2]
+
+
+def test_rows_of_a_crowded_lane_whose_messages_were_lost_hold_up_no_others(
+    queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kongflow_events.services.relay._LOST", 0.0)
+    relay = Relay(queues, batch=10, high_water=50, places=4)
+    owe(1000)
+    hinted: set[str] = set()
+    while len(hinted) < 1000 and relay.tick():
+        hinted |= set(queues.taken("deliver"))
+
+    assert len(hinted) == 1000
 
 
 def test_everything_is_hinted_in_the_end_whatever_the_number_of_lanes(relay: Relay, queues: Queues) -> None:
@@ -215,3 +292,23 @@ def test_a_row_that_is_taken_alone_is_hinted_when_its_lease_is_over_whatever_its
         assert outbox.claim("deliver", row.subject_id, 0.01)
 
     eventually(lambda: relay.tick() == 1)
+
+
+@pytest.mark.parametrize("statement", [outbox._WAITING, outbox._HINT_OLDEST, outbox._HINT_LANES])
+def test_a_look_reads_what_it_hints_however_much_waits(statement: str) -> None:
+    owe(30_000, lane=uuid.UUID(int=1))
+    owe(5, lane=uuid.UUID(int=2))
+    parameters = {
+        "kind": "deliver",
+        "kinds": list(words.KINDS),
+        "since": datetime(1970, 1, 1, tzinfo=UTC),
+        "after": outbox.FIRST_LANE,
+        "bite": 100,
+        "limit": 200,
+    }
+    with db.unit():
+        db.run("ANALYZE outbox")
+        [explained] = db.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
+
+    # Found and locked, then written; and a few for each lane.
+    assert rows_read(explained["QUERY PLAN"][0]["Plan"])["outbox"] < 1000

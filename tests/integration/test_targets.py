@@ -38,6 +38,9 @@ class Queue:
     def depth(self, queue_name: str) -> int:
         return 0
 
+    def consumers(self, queue_name: str) -> int:
+        return 1
+
     def publish(self, queue_name: str, messages: Sequence[words.HintBatch]) -> None:
         self.hinted += [uuid.UUID(one) for batch in messages for one in batch.ids]
 
