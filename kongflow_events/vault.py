@@ -37,3 +37,9 @@ def opened(dispatcher_id: uuid.UUID, sealed: Iterable[bytes]) -> list[str]:
     """The dispatcher's secrets, in their order; raises Unopenable when a key is missing for one of them."""
     keys = settings.current().secret_keys
     return [sealing.unseal(keys, each, dispatcher_id.bytes) for each in sealed]
+
+
+def resealed(dispatcher_id: uuid.UUID, sealed: bytes) -> bytes:
+    """The same secret under the first key; raises Unopenable when no key opens it."""
+    [secret] = opened(dispatcher_id, [sealed])
+    return sealing.seal(settings.current().secret_keys, secret, dispatcher_id.bytes)

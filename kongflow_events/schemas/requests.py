@@ -195,6 +195,14 @@ class EphemeralBody(Wire, frozen=True):
     timeout_in_seconds: Annotated[Patience, Meta(description="How long to wait.")] = _HOUR
 
 
+# What `webhooks.header_issues` looks at, as far as a schema can say it.
+_HEADERS: dict[str, Any] = {
+    "maxProperties": 20,
+    "propertyNames": {"pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"},
+    "additionalProperties": {"type": "string", "maxLength": 2048, "pattern": "^([!-~]([\\t -~]*[!-~])?)?$"},
+}
+
+
 class DispatchableBody(Ours, frozen=True):
     """What a dispatcher sets off: a job version or a dynamic trigger by its `id`, or calls of a `url`.
 
@@ -215,7 +223,8 @@ class DispatchableBody(Ours, frozen=True):
         dict[str, str] | UnsetType,
         Meta(
             description="Headers of every call: at most 20, none that frames or signs the request. Values that look like "
-            "secrets are not shown again."
+            "secrets are not shown again.",
+            extra_json_schema=_HEADERS,
         ),
     ] = UNSET
     timeout_in_seconds: Annotated[
@@ -242,7 +251,10 @@ class DispatchableBody(Ours, frozen=True):
     ] = UNSET
     secret: Annotated[
         str | UnsetType,
-        Meta(description="A secret of kind `hmac` that is known already, `whsec_…`. Absent: a new one."),
+        Meta(
+            description="A secret of kind `hmac` that is known already, `whsec_…`. Absent: a new one.",
+            extra_json_schema={"pattern": "^whsec_[A-Za-z0-9+/]{32,86}={0,2}$"},
+        ),
     ] = UNSET
 
 

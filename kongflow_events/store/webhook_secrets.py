@@ -41,6 +41,18 @@ def retire(dispatcher_id: uuid.UUID, overlap: int) -> Retired:
     return Retired(**db.rows(_RETIRED, (dispatcher_id,))[0])
 
 
+def after(secret_id: uuid.UUID, limit: int) -> list[models.WebhookSecret]:
+    """The next `limit` secrets behind this one, by id."""
+    table = models.WebhookSecret
+    return list(table.select().where(table.id > secret_id).order_by(table.id).limit(limit))
+
+
+def replace(secret_id: uuid.UUID, sealed: bytes) -> None:
+    """Store the same secret, sealed otherwise."""
+    table = models.WebhookSecret
+    table.update(sealed=sealed).where(table.id == secret_id).execute()
+
+
 def delete_expired() -> int:
     """Delete every secret that signs no more; returns how many."""
     return db.run("DELETE FROM webhook_secrets WHERE expires_at <= now()")

@@ -21,6 +21,7 @@ from kongflow_events.services import deliver, expire, post, replay
 from kongflow_events.store import db
 from tests import factory, node, receiver
 from tests.integration.conftest import Api
+from tests.processes import BIN
 from tests.receiver import Call, Receiver
 
 RULES = "/api/v1/event-dispatchers"
@@ -430,6 +431,30 @@ class TestKeys:
         assert sorted(call.path for call in target.calls) == ["/hook", "/hook/2", "/hook/2"]
         for call in target.calls:
             assert takes(old["secret"] if call.path == "/hook" else new["secret"], call)
+
+    def test_resealed_secrets_need_the_first_key_only(
+        self, alice: Api, store: str, keys: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usual = settings.current().secret_key
+        monkeypatch.setenv("DATABASE_URL", store)
+        with Receiver() as target:
+            made = hook(alice, target.url)
+            keys(f"{ANOTHER_KEY},{usual}")
+            told = subprocess.run(
+                [BIN / "kongflow-events", "webhooks", "reseal"], capture_output=True, text=True, check=True
+            )
+            assert told.stdout == "1 resealed\n"
+            keys(ANOTHER_KEY)
+            alice.send()
+            work()
+            assert takes(made["secret"], target.calls[0])
+
+            keys(usual)
+            told = subprocess.run(
+                [BIN / "kongflow-events", "webhooks", "reseal"], capture_output=True, text=True, check=False
+            )
+        assert (told.returncode, told.stdout) == (1, "0 resealed\n")
+        assert told.stderr == "error: no key in KONGFLOW_SECRET_KEY opens 1 others\n"
 
     def test_without_a_key_there_are_no_webhooks(self, alice: Api, keys: Callable[[str], None]) -> None:
         made = hook(alice, "http://127.0.0.1:9/")
