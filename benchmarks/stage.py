@@ -33,7 +33,7 @@ class Stage:
         open_to_others(self.home)
         self.home.chmod(0o755)
         # The time of a commit is when others see the row; the column's own default is when its transaction began.
-        self._postgres = Postgres(self.home / "postgres", track_commit_timestamp="on", autovacuum_naptime="1s")
+        self._postgres = Postgres(self.home / "postgres", track_commit_timestamp="on")
         self._node = Rabbit()
         self._port = free_port()
         self._own = environ

@@ -24,8 +24,9 @@ log = structlog.get_logger(__name__)
 # Messages that one pass may publish before it commits; what one pass leaves, the next one takes.
 _MESSAGES_A_PASS = 50
 # Messages of lanes with many rows that may be under way for each worker process: for its threads, and as many that wait for
-# them, while such lanes are among themselves; one while others come as well, which then wait for no thread and no queue.
-_MANY, _MANY_BESIDE_OTHERS = 8, 1
+# them, while such lanes are among themselves; half a one while others come as well, which then wait for no thread and no
+# queue, and for a processor seldom: the next message goes with the next tick.
+_MANY, _MANY_BESIDE_OTHERS = 8, 0.5
 # Seconds until such a message is taken for lost.
 _LOST = 2.0
 # Seconds until lanes with many rows are among themselves again.
@@ -239,7 +240,7 @@ class Relay:
         owed = outbox.still_owed([row_id for row_id, lost in order.under_way.items() if now < lost])
         order.under_way = {row_id: order.under_way[row_id] for row_id in owed}
         messages = _MANY_BESIDE_OTHERS if now < self._shared_until else _MANY
-        most = messages * self._batch * self._hints.consumers(kind)
+        most = math.ceil(messages * self._batch * self._hints.consumers(kind))
         return min(limit, max(0, most - len(order.under_way)))
 
     def _publish(self, kind: words.Kind, groups: Groups, size: int) -> None:
