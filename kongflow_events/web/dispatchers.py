@@ -72,7 +72,8 @@ class Dispatcher:
     def on_patch(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
         """Change a dispatcher.
 
-        What the body does not give stays as it is.
+        What the body does not give stays as it is. With `enabled`, also when it says what is so already, the dispatcher's
+        target begins anew: its failures are forgotten, and it is called at once.
         """
         environment = self._door.enter(request)
         change = schemas.parse_dispatcher_change(body_of(request, self._most))
