@@ -4,7 +4,7 @@
 -- A row is the promise; a message in RabbitMQ is only a hint. Losing every message loses nothing, because what is
 -- still owed stands in `outbox` until the transaction that does it also deletes it.
 --
--- Lock order everywhere: event record first, then outbox, each by id.
+-- Lock order everywhere: event record first, then outbox, each by id; dispatcher and target last.
 --
 -- Ids are made by the service in UUIDv7 form, so that they grow with time and indexes fill at their right end; the
 -- defaults below serve rows written by hand.
@@ -134,7 +134,9 @@ CREATE TABLE event_dispatchers (
     manual BOOLEAN NOT NULL DEFAULT FALSE,
 
     dispatchable_id TEXT NOT NULL,                          -- job, dynamic trigger or URL: what the rule is for
-    dispatchable JSONB NOT NULL,                            -- {"type": "JOB_VERSION" | "DYNAMIC_TRIGGER" | "EPHEMERAL", "id" | "url"}
+    -- {"type": "JOB_VERSION" | "DYNAMIC_TRIGGER", "id"}, {"type": "EPHEMERAL" | "WEBHOOK", "url"}; a webhook's settings too:
+    -- {"format": "event" | "cloudevent", "headers", "timeoutInSeconds", "rateLimit" (calls a second), "maxConcurrency"}
+    dispatchable JSONB NOT NULL,
 
     enabled BOOLEAN NOT NULL DEFAULT TRUE,
     environment_id UUID NOT NULL REFERENCES runtime_environments(id) ON DELETE CASCADE,
@@ -168,6 +170,21 @@ CREATE TABLE event_dispatcher_names (
 );
 CREATE INDEX event_dispatcher_names_dispatcher_id ON event_dispatcher_names(dispatcher_id);
 
+-- What a webhook's calls are signed with. One secret for each webhook, and for a while those before it: they all sign, so
+-- that the receiver can change to the new one when it likes.
+CREATE TABLE webhook_secrets (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    dispatcher_id UUID NOT NULL REFERENCES event_dispatchers(id) ON DELETE CASCADE,
+    sealed BYTEA NOT NULL,                                  -- AES-256-GCM, bound to the dispatcher's id; shown in clear once
+    public_key TEXT,                                        -- what verifies its signatures (ed25519); NULL: the secret itself
+    created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+    expires_at TIMESTAMPTZ                                  -- signs until then; NULL: it is the one that signs now
+);
+CREATE INDEX webhook_secrets_dispatcher_id ON webhook_secrets(dispatcher_id);
+-- One is the current one; two rotations at once wait for each other.
+CREATE UNIQUE INDEX webhook_secrets_current_key ON webhook_secrets(dispatcher_id) WHERE expires_at IS NULL;
+CREATE INDEX webhook_secrets_expires_at ON webhook_secrets(expires_at) WHERE expires_at IS NOT NULL;
+
 -- What is owed ---------------------------------------------------------------------------------------------------------
 
 -- One small hot table. A row goes away in the transaction that does its work; publishing never removes it. The key is
@@ -190,6 +207,27 @@ CREATE INDEX outbox_due ON outbox(kind, hint_at);
 -- The relay's other order, for when it cannot take everything: a bite of each lane in turn.
 CREATE INDEX outbox_lanes ON outbox(kind, lane, hint_at);
 
+-- How the receivers of posts are doing: one row for each dispatcher that calls a URL and stays, made at its first call (a
+-- one-shot dispatcher has one call to make, and none). Whoever lets a call in holds the row's lock while he decides, which
+-- is one short statement, never the length of a call: so the limits are exact over any number of workers. Letting a call in
+-- is one update that no index sees; a call that succeeds at a healthy target changes nothing here.
+--   Its circuit is closed while opened_at is NULL; open until rests_until; after that half-open: one call is let in, the probe.
+CREATE TABLE targets (
+    dispatcher_id UUID PRIMARY KEY REFERENCES event_dispatchers(id) ON DELETE CASCADE,
+    calls UUID[] NOT NULL DEFAULT '{}',                     -- invocations let in; one counts while its lease in the outbox lasts,
+                                                            -- so that no death of a worker can leave a place taken
+    paced_until TIMESTAMPTZ,                                -- under a rate limit: when the next call may begin
+    failures INTEGER NOT NULL DEFAULT 0,                    -- calls that failed in a row, up to the last one
+    failing_since TIMESTAMPTZ,                              -- when the first of them had failed
+    opened_at TIMESTAMPTZ,
+    pauses INTEGER NOT NULL DEFAULT 0,                      -- of the circuit since it opened; each is twice as long
+    probe UUID,                                             -- the token of the call that decides whether it closes
+    rests_until TIMESTAMPTZ,                                -- no call before: a pause of the circuit, or the receiver's Retry-After
+    held_until TIMESTAMPTZ,                                 -- no hint by the relay before: there was no place for a call
+    disabled_at TIMESTAMPTZ,                                -- when the service disabled the dispatcher, and why; forgotten with
+    disabled_reason TEXT                                    -- everything else once somebody enables it
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
 -- The ledger of what must happen: one row for one (event, dispatcher) pair. It outlives its dispatcher, so it has no
 -- foreign key to it and keeps what it was called.
 --   PENDING    owed; its outbox row says when it is tried next
@@ -203,7 +241,7 @@ CREATE TABLE invocations (
     event_record_id UUID NOT NULL REFERENCES event_records(id) ON DELETE CASCADE,
     dispatcher_id UUID NOT NULL,
     dispatcher_event TEXT NOT NULL,                         -- the dispatcher's first name, as it was
-    dispatchable JSONB NOT NULL,                            -- its target, as it was
+    dispatchable JSONB NOT NULL,                            -- its target, as it was; without headers, which may be secrets
     replay BIGINT NOT NULL DEFAULT 0,                       -- 0 = the first delivery, else the id of the replay
     status TEXT NOT NULL DEFAULT 'PENDING' CHECK (status IN ('PENDING', 'SUCCEEDED', 'DEAD', 'SKIPPED', 'CANCELED')),
     reason TEXT,                                            -- why it was skipped, died or was cancelled
@@ -237,6 +275,7 @@ CREATE TABLE invocation_attempts (
     status_code INTEGER,
     error TEXT,                                             -- at most 2 kB
     answer TEXT,                                            -- the first 8 kB of it
+    request_headers JSONB,                                  -- of its request, secrets masked; NULL: there was none
     PRIMARY KEY (invocation_id, round, number)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 

@@ -37,6 +37,8 @@ SETTINGS = {
     "KONGFLOW_POST_TIMEOUT": "2",
     "KONGFLOW_LEASE": "3",
     "KONGFLOW_SNAPSHOT_ALARM": "5",
+    # What an open circuit holds back would hide whether each call keeps its schedule.
+    "KONGFLOW_CIRCUIT_FAILURES": "1000000",
 }
 HIGH_WATER = 500
 POST_TIMEOUT = 2.0

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from kongflow_events import crashes, outgoing, retries, settings, words
+from kongflow_events import crashes, notices, outgoing, retries, settings, words
 from kongflow_events.store import db, invocations, outbox
 
 log = structlog.get_logger(__name__)
@@ -55,6 +55,7 @@ def _give_up(kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, number: 
     with db.atomic():
         if _bury(kind, subject_id, token, retries.WORKER_LOST) and kind != "deliver":
             invocations.note_attempt(subject_id, number, "lost", retries.WORKER_LOST, 0.0)
+            notices.tell_of_dead([subject_id])
 
 
 def _fail(
@@ -70,6 +71,7 @@ def _fail(
                 held = _bury(kind, subject_id, token, reason)
         if held and kind != "deliver":
             invocations.note_attempt(subject_id, number, "failed", reason, seconds)
+            notices.tell_of_dead([subject_id])
 
 
 def _bury(kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, reason: str) -> bool:

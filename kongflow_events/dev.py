@@ -6,7 +6,9 @@ broker and its worker threads. The same services, schema and guarantees as on se
 
 from __future__ import annotations
 
+import base64
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -48,7 +50,7 @@ def run(data: Path, port: int) -> None:
     with embedded.EmbeddedPostgres(data / "postgres") as postgres:
         schema.migrate(postgres.url)
         variables = _prepare(data / "dev.env", postgres.url, port)
-        environ = _environ(postgres.url, port)
+        environ = _environ(postgres.url, port, _secret_key(data / "secret.key"))
         # A half-valid variable must stop the start here, with one message, and not in every child.
         settings.load(environ)
         children = [Child(_web(port), environ), Child([sys.executable, "-m", "kongflow_events.inprocess"], environ)]
@@ -140,14 +142,16 @@ def _web(port: int) -> list[str]:
     ]
 
 
-def _environ(database_url: str, port: int) -> dict[str, str]:
+def _environ(database_url: str, port: int, secret_key: str) -> dict[str, str]:
     """This process's variables with `dev`'s own values, which somebody may have decided otherwise.
 
-    Loopback targets are allowed, and no proxy has to be told that it stops.
+    Loopback targets are allowed, no proxy has to be told that it stops, and webhooks' secrets are encrypted with
+    `secret_key`.
     """
     return {
         "KONGFLOW_STOP_GRACE": "0",
         "KONGFLOW_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
+        "KONGFLOW_SECRET_KEY": secret_key,
         **{name: value for name, value in os.environ.items() if name != "RABBITMQ_URL"},
         "DATABASE_URL": database_url,
         "PORT": str(port),
@@ -168,6 +172,14 @@ def _prepare(path: Path, database_url: str, port: int) -> dict[str, str]:
     path.touch(mode=0o600)
     path.write_text("".join(f"{name}={value}\n" for name, value in variables.items()), encoding="utf-8")
     return variables
+
+
+def _secret_key(path: Path) -> str:
+    """The key that encrypts webhooks' secrets, made at the first start and kept after."""
+    if not path.exists() or not path.read_text(encoding="ascii"):
+        path.touch(mode=0o600)
+        path.write_text(base64.b64encode(secrets.token_bytes(settings.SECRET_KEY_BYTES)).decode(), encoding="ascii")
+    return path.read_text(encoding="ascii")
 
 
 def _read(path: Path) -> dict[str, str]:

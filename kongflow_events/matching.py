@@ -60,6 +60,9 @@ def _heard(
 def _matches(event: deliveries.Event, listeners: Iterable[_Listener]) -> Iterable[deliveries.Match]:
     subject = filters.Subject(event.payload_raw, event.payload_type, event.context)
     for candidate, rule in listeners:
+        # A receiver that fails must not be sent the news of its failures.
+        if candidate.id == event.about:
+            continue
         # The account comes first: upstream let a dispatcher without filters see other accounts' events.
         if candidate.external_account_id not in (None, event.external_account_id):
             continue

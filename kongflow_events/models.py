@@ -29,6 +29,12 @@ class Jsonb(peewee.Field):
         return None if value is None else msgspec.json.encode(value).decode()
 
 
+class Uuids(peewee.Field):
+    """uuid[]: a list of UUIDs in and out."""
+
+    field_type = "UUID[]"
+
+
 class Table(peewee.Model):
     """The root of all tables; bound as a whole."""
 
@@ -168,6 +174,20 @@ class EventDispatcherName(Table):
         primary_key = peewee.CompositeKey("environment_id", "source", "name", "dispatcher_id")
 
 
+class WebhookSecret(Table):
+    """What a webhook's calls are signed with, sealed."""
+
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
+    dispatcher_id = peewee.UUIDField()
+    sealed = peewee.BlobField()
+    public_key = peewee.TextField(null=True)
+    created_at = Timestamp()
+    expires_at = Timestamp(null=True)
+
+    class Meta:
+        table_name = "webhook_secrets"
+
+
 class Outbox(Table):
     """What is still owed."""
 
@@ -185,6 +205,26 @@ class Outbox(Table):
 
     class Meta:
         table_name = "outbox"
+
+
+class Target(Table):
+    """How the receiver of one dispatcher's posts is doing."""
+
+    dispatcher_id = peewee.UUIDField(primary_key=True)
+    calls = Uuids()
+    paced_until = Timestamp(null=True)
+    failures = peewee.IntegerField()
+    failing_since = Timestamp(null=True)
+    opened_at = Timestamp(null=True)
+    pauses = peewee.IntegerField()
+    probe = peewee.UUIDField(null=True)
+    rests_until = Timestamp(null=True)
+    held_until = Timestamp(null=True)
+    disabled_at = Timestamp(null=True)
+    disabled_reason = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "targets"
 
 
 class Invocation(Table):
@@ -224,6 +264,7 @@ class InvocationAttempt(Table):
     status_code = peewee.IntegerField(null=True)
     error = peewee.TextField(null=True)
     answer = peewee.TextField(null=True)
+    request_headers = Jsonb(null=True)
 
     class Meta:
         table_name = "invocation_attempts"
@@ -373,7 +414,9 @@ TABLES: Final[tuple[type[Table], ...]] = (
     EventRecord,
     EventDispatcher,
     EventDispatcherName,
+    WebhookSecret,
     Outbox,
+    Target,
     Invocation,
     InvocationAttempt,
     BulkOperation,

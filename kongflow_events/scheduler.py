@@ -68,7 +68,7 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
         job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         timezone="UTC",
     )
-    ticking = relay.Relay(hints, batch=current.batch, high_water=current.high_water)
+    ticking = relay.Relay(hints, batch=current.batch, high_water=current.high_water, places=current.target_concurrency)
 
     pace = relay.Pace()
 
@@ -80,6 +80,7 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
     instance = f"{socket.gethostname()}:{os.getpid()}"
     _every(scheduler, current.tick_ms / 1000, tick, executor="relay")
     _every(scheduler, _EXPIRE_SECONDS, _in_unit(expire.expire_dispatchers))
+    _every(scheduler, _EXPIRE_SECONDS, _in_unit(expire.expire_secrets))
     _every(scheduler, _STEP_SECONDS, _in_unit(redrive.advance_redrives))
     _every(scheduler, _STEP_SECONDS, _in_unit(replay.advance_replays))
     keeping = retain.Retention(timedelta(days=current.retention_days), timedelta(days=current.dead_retention_days))

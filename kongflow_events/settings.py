@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -23,6 +25,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 # Tokens a second; 0 is no limit. The bounds keep every product of a rate and a time within what numbers can say.
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 SLOWEST_RATE = 0.001
+SECRET_KEY_BYTES = 32
 Burst = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 # The points of `crashes`, each with the passing at which to end; empty for none.
 CRASH_POINTS = (
@@ -54,8 +57,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch: Annotated[int, msgspec.Meta(ge=1, le=400)] = 100
     # Messages that may wait in one queue before the relay and the workers stop filling it.
     high_water: Positive = 500
-    # Seconds that one call to a URL target may take, all told.
+    # Seconds that one call to a URL target may take, all told; a webhook may ask for less.
     post_timeout: Seconds = 20.0
+    # Calls at once to one target that does not say how many it takes: of a poster's 16 threads, a quarter.
+    target_concurrency: Positive = 4
+    # Calls in a row that have to fail before a target's circuit opens.
+    circuit_failures: Positive = 5
+    # Days of nothing but failures after which a target's dispatcher is disabled; 0 never does.
+    disable_after_days: Days = 5
     # Seconds that an invocation taken alone inside PostgreSQL may take before another worker may have it.
     lease: Seconds = 30.0
     # Bytes of a single event's body, bytes and events of a bulk body.
@@ -74,6 +83,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     organization_burst: Burst = 750
     # Networks (CIDR, comma separated) that URL targets may be in although they are not public.
     allowed_networks: str = ""
+    # What webhooks' secrets are encrypted with: 32 bytes in base64. Several (comma separated) while one follows another:
+    # the first one encrypts, each may decrypt.
+    secret_key: str = ""
     # Where this process is to end itself, and at which passing: for the fault harness, never for a service.
     crash_at: CrashAt = ""
 
@@ -81,6 +93,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """`allowed_networks`, parsed."""
         return tuple(ipaddress.ip_network(part.strip()) for part in self.allowed_networks.split(",") if part.strip())
+
+    @property
+    def secret_keys(self) -> tuple[bytes, ...]:
+        """`secret_key`, decoded; empty when there is none."""
+        return tuple(_key(part.strip()) for part in self.secret_key.split(",") if part.strip())
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -93,13 +110,26 @@ def load(environ: Mapping[str, str]) -> Settings:
             values[field], names[field] = value, variable
     try:
         settings = msgspec.convert(values, Settings, strict=False)
-        settings.networks  # noqa: B018 - parsed here so that a bad network stops the start, not the first delivery
+        # Parsed here so that what is wrong stops the start, and not the first delivery.
+        settings.networks  # noqa: B018
     except msgspec.ValidationError as error:
         raise BadSettings(_explain(str(error), names)) from None
     except ValueError as error:
         raise BadSettings(f"KONGFLOW_ALLOWED_NETWORKS: {error}") from None
     _check_rates(settings, names)
+    settings.secret_keys  # noqa: B018 - as above
     return settings
+
+
+def _key(text: str) -> bytes:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != SECRET_KEY_BYTES:
+        # The value is nobody's to read, not even when it is wrong.
+        raise BadSettings(f"KONGFLOW_SECRET_KEY: each key must be {SECRET_KEY_BYTES} bytes in base64")
+    return key
 
 
 def _check_rates(settings: Settings, names: Mapping[str, str]) -> None:

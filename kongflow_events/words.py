@@ -15,12 +15,15 @@ KINDS: Final[tuple[Kind, ...]] = ("deliver", "invoke", "post")
 
 # Where an event comes from, and what a dispatcher listens to, when nothing is said.
 SOURCE: Final = "trigger.dev"
+# Where the events come from that the service itself makes.
+OWN_SOURCE: Final = "kongflow"
 
 JOB_VERSION: Final = "JOB_VERSION"
 DYNAMIC_TRIGGER: Final = "DYNAMIC_TRIGGER"
 EPHEMERAL: Final = "EPHEMERAL"
+WEBHOOK: Final = "WEBHOOK"
 # Carried out by calling a URL; the others are carried out inside PostgreSQL.
-URL_TYPES: Final = frozenset({EPHEMERAL})
+URL_TYPES: Final = frozenset({EPHEMERAL, WEBHOOK})
 
 # What an invocation is doing, or how it ended; schema.sql says what each means.
 InvocationStatus = Literal["PENDING", "SUCCEEDED", "DEAD", "SKIPPED", "CANCELED"]

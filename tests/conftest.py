@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import uuid
 from collections.abc import Iterator
@@ -49,6 +50,8 @@ def _scrubbed() -> None:
     logs.configure()
     # Receivers of the tests' own calls live on loopback.
     os.environ["KONGFLOW_ALLOWED_NETWORKS"] = "127.0.0.0/8"
+    # What webhooks' secrets are sealed with.
+    os.environ["KONGFLOW_SECRET_KEY"] = base64.b64encode(b"a key for the tests, 32 bytes ..").decode()
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,10 @@ class Event:
 
 @dataclass
 class Dispatcher:
-    """A rule: events with the n it wants (None: any) start `runs` jobs (None: its target is missing), or call a URL."""
+    """A rule: events with the n it wants (None: any) start `runs` jobs (None: its target is missing), or call a URL.
+
+    A URL that asked for it is not called until the hour `rests`, unless the rule is for one call only.
+    """
 
     environment: str
     wants: int | None
@@ -48,6 +51,7 @@ class Dispatcher:
     one_shot: bool = False
     expires: int | None = None
     enabled: bool = True
+    rests: int = -1
 
 
 @dataclass
@@ -103,6 +107,8 @@ class Model:
     runs: dict[str, int] = field(default_factory=dict)
     ledger: dict[str, str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    # For each call that ended: the rows of its lane of which one was hinted; `adopt` reads which.
+    following: list[dict[str, Owed]] = field(default_factory=list)
 
     # Verbs of a sender ------------------------------------------------------------------------------------------------
 
@@ -168,7 +174,7 @@ class Model:
 
     def hint(self) -> dict[str, bool]:
         """Every row that is due for a hint, and whether it must be taken alone; each is put off."""
-        due = {name: row for name, row in self.owed.items() if self._is_to_be_hinted(row)}
+        due = {name: row for name, row in self.owed.items() if self._is_to_be_hinted(row) and not self._rests(name)}
         for row in due.values():
             row.hint = None
             row.hints += 1
@@ -176,6 +182,13 @@ class Model:
 
     def _is_to_be_hinted(self, row: Owed) -> bool:
         return not row.dead and row.hint is not None and row.hint <= self.now and row.lease <= self.now
+
+    def _rests(self, name: str) -> bool:
+        """Whether nobody calls the URL of this row now."""
+        if self.owed[name].kind != "post":
+            return False
+        dispatcher = self.dispatchers.get(self.invocations[name].dispatcher)
+        return dispatcher is not None and dispatcher.rests > self.now
 
     # What a worker does -----------------------------------------------------------------------------------------------
 
@@ -226,30 +239,52 @@ class Model:
         step = yield
         if step.outcome != GOES:
             return False
-        holder = self._claim("post", name)
+        holder = None if self._is_put_back(name) else self._claim("post", name)
         if holder is None:
             return True
-        row = self.owed[name]
+        row, one = self.owed[name], self.invocations[name].dispatcher
+        stays = one in self.dispatchers and not self.dispatchers[one].one_shot
         ending = self._ending(name, row.attempts)
         target = self._target(name)
         if ending is None and target != NOWHERE:
             self.calls[name] += 1
         if (yield).outcome != GOES:
             return False
-        if not self._holds(name, row, holder):
-            return True
-        if ending is not None:
-            self._finish(name, *ending)
-        elif target == NOWHERE:
-            self._finish(name, "DEAD", NOWHERE, "failed")
-        else:
-            self._answered(name, row, step)
+        if self._holds(name, row, holder):
+            self._finish(name, *ending) if ending else self._answered(name, row, step, target)
+        if stays:
+            self._follow(one)
         return True
 
-    def _answered(self, name: str, row: Owed, step: Step) -> None:
+    def _is_put_back(self, name: str) -> bool:
+        """Whether the row's URL lets no call in; it keeps its place then."""
+        if not (self._is_to_be_done("post", name) and self._rests(name)):
+            return False
+        if not self.dispatchers[self.invocations[name].dispatcher].enabled:
+            return False
+        self.owed[name].hint, self.owed[name].hints = self.owed[name].due, 0
+        return True
+
+    def _follow(self, one: str) -> None:
+        """The end of a call hints one of those that wait for the same URL."""
+        waiting = {
+            name: row
+            for name, row in self.owed.items()
+            if row.kind == "post" and self.invocations[name].dispatcher == one and self._is_to_be_hinted(row)
+        }
+        if waiting and not any(self._rests(name) for name in waiting):
+            self.following.append(waiting)
+
+    def _answered(self, name: str, row: Owed, step: Step, target: str | None) -> None:
+        if target == NOWHERE:
+            self._finish(name, "DEAD", NOWHERE, "failed")
+            return
         if step.answers == 200:
             self._finish(name, "SUCCEEDED", None, "succeeded")
             return
+        dispatcher = self.dispatchers.get(self.invocations[name].dispatcher)
+        if step.asks and dispatcher is not None and not dispatcher.one_shot:
+            dispatcher.rests = self.now + 1
         if row.attempts >= LIMITS["post"]:
             self._finish(name, "DEAD", f"the target answered {step.answers}", "refused")
             return
@@ -376,6 +411,9 @@ class Model:
 
     def adopt(self, owed: dict[str, dict[str, Any]]) -> None:
         """Take over from the stored rows what is left to chance, within its bounds."""
+        for waiting in self.following:
+            self._adopt_following(waiting, owed)
+        self.following.clear()
         for name, row in self.owed.items():
             if name not in owed:
                 continue
@@ -384,6 +422,15 @@ class Model:
                 row.due = self.now + owed[name]["due"]
             if row.hint is None and not row.dead:
                 row.hint = self.now + owed[name]["hint"]
+
+    def _adopt_following(self, waiting: dict[str, Owed], owed: dict[str, dict[str, Any]]) -> None:
+        """Find out which of the rows was hinted; one that came to its turn since then tells nothing any more."""
+        left = {name: row for name, row in waiting.items() if self.owed.get(name) is row}
+        hinted = [row for name, row in left.items() if name in owed and owed[name]["hints"] == row.hints + 1]
+        assert hinted or len(left) < len(waiting) or len(self.following) > 1, "the end of a call hinted nothing"
+        for row in hinted[:1]:
+            row.hints += 1
+            row.hint = None
 
     def state(self) -> dict[str, Any]:
         """Everything, in the form in which the machine reads it from the database."""

@@ -1,4 +1,4 @@
-"""Commands that work on the database itself: environments and keys. They load the server's parts when they run."""
+"""Commands that work on the database itself: environments, keys, secrets. They load the server's parts when they run."""
 
 from __future__ import annotations
 
@@ -112,6 +112,23 @@ def revoke(environment: str, key: str) -> None:
     with database():
         keys.revoke_key(environments.find_environment(environment), key)
     click.echo("revoked")
+
+
+@click.command()
+def reseal() -> None:
+    """Encrypt every webhook's secret with the first key of KONGFLOW_SECRET_KEY, so that the others can go.
+
+    Ends with 1 when no key opens some of them.
+
+    Example: KONGFLOW_SECRET_KEY=new,old kongflow-events webhooks reseal
+    """
+    from kongflow_events.services import reseal as service
+
+    with database():
+        resealed = service.reseal_secrets()
+    click.echo(f"{resealed.done} resealed")
+    if resealed.unopenable:
+        output.fail(f"no key in KONGFLOW_SECRET_KEY opens {resealed.unopenable} others")
 
 
 @contextmanager

@@ -11,7 +11,9 @@ import click
 from kongflow_events import settings
 from kongflow_events.cli import admin, api, dead, output
 from kongflow_events.cli.explain import explain
+from kongflow_events.cli.listen import listen
 from kongflow_events.cli.replay import replay
+from kongflow_events.cli.webhooks import webhooks
 
 
 class _Command(click.Group):
@@ -91,3 +93,6 @@ main.add_command(api.dispatchers)
 main.add_command(explain)
 main.add_command(dead.dead)
 main.add_command(replay)
+webhooks.add_command(admin.reseal)
+main.add_command(webhooks)
+main.add_command(listen)

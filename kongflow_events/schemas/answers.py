@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from kongflow_events import filters, words
-from kongflow_events.schemas.requests import DispatchableType, Filter
+from kongflow_events.schemas.requests import DispatchableType, Filter, WebhookFormat
+from kongflow_events.signing import Kind as SigningKind
 
 Date = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 # Upstream's client throws at any other word.
@@ -36,6 +37,7 @@ ReasonCode = Literal[
     "account",
     "disabled",
     "manual",
+    "notice",
     "expired",
     "request",
     "brokenFilter",
@@ -47,6 +49,7 @@ ReasonCode = Literal[
     "registeredLater",
     "changedLater",
 ]
+TargetState = Literal["closed", "open", "halfOpen", "disabled"]
 _STARTED = Meta(description="When it began; null before.")
 _COMPLETED = Meta(description="When it ended; null before.")
 _UPDATED = Meta(description="When it last changed.")
@@ -156,6 +159,49 @@ class Dispatchable(Answer, frozen=True):
     type: Annotated[DispatchableType, Meta(description="What kind it is.")]
     id: Annotated[str | UnsetType, Meta(description="The job version or dynamic trigger.")] = UNSET
     url: Annotated[str | UnsetType, Meta(description="The URL that is called.")] = UNSET
+    format: Annotated[WebhookFormat | UnsetType, Meta(description="What a webhook's body is.")] = UNSET
+    headers: Annotated[
+        dict[str, str] | UnsetType,
+        Meta(description="A webhook's own headers; values that look like secrets are `***`."),
+    ] = UNSET
+    timeout_in_seconds: Annotated[
+        int | UnsetType, Meta(description="How long one call may take; absent: as long as the service allows.")
+    ] = UNSET
+    rate_limit: Annotated[int | UnsetType, Meta(description="Calls a second at the most; absent: no limit.")] = UNSET
+    max_concurrency: Annotated[
+        int | UnsetType, Meta(description="Calls at the same time; absent: as many as the service makes.")
+    ] = UNSET
+
+
+class Signing(Answer, frozen=True):
+    """What signs a webhook's calls now."""
+
+    kind: Annotated[SigningKind, Meta(description="What kind of secret it is.")]
+    public_key: Annotated[
+        str | None,
+        Meta(description="What verifies a signature of kind `ed25519`, `whpk_…`; null: only the secret does."),
+    ]
+
+
+class Target(Answer, frozen=True):
+    """How the receiver of a dispatcher's calls is doing."""
+
+    state: Annotated[
+        TargetState,
+        Meta(
+            description="Its circuit: `closed`, calls are made; `open`, none is; `halfOpen`, one call decides. "
+            "`disabled`: the service has disabled the dispatcher."
+        ),
+    ]
+    consecutive_failures: Annotated[int, Meta(description="Calls that failed in a row, up to the last one.")]
+    failing_since: Annotated[Date | None, Meta(description="When the first of these had failed; null: none did.")]
+    opened_at: Annotated[Date | None, Meta(description="When its circuit opened; null: it is closed.")]
+    resumes_at: Annotated[
+        Date | None,
+        Meta(description="When it is called again: its circuit or a `Retry-After` says so; null: any time."),
+    ]
+    disabled_at: Annotated[Date | None, Meta(description="When the service disabled the dispatcher; null: it did not.")]
+    disabled_reason: Annotated[str | None, Meta(description="Why it did.")]
 
 
 class Dispatcher(Answer, frozen=True):
@@ -173,9 +219,29 @@ class Dispatcher(Answer, frozen=True):
     account_id: Annotated[str | None, Meta(description="The external account whose events it listens to; null: all.")]
     one_shot: Annotated[bool, Meta(description="Whether it goes away with its first event.")]
     expires_at: Annotated[Date | None, Meta(description="When it goes away by itself; null: never.")]
+    target: Annotated[
+        Target | None, Meta(description="How its receiver is doing; null: it has made no call, or makes only one.")
+    ]
     created_at: Annotated[Date, Meta(description="When it was written.")]
     updated_at: Annotated[Date, _UPDATED]
     warnings: Annotated[list[str], _WARNINGS]
+    signing: Annotated[Signing | UnsetType, Meta(description="What signs the calls; only a webhook has it.")] = UNSET
+    secret: Annotated[
+        str | UnsetType,
+        Meta(description="A new webhook's secret of kind `hmac`, `whsec_…`: only here, and never shown again."),
+    ] = UNSET
+
+
+class NewSecret(Answer, frozen=True):
+    """The secret that signs a webhook's calls from now on."""
+
+    dispatcher_id: Annotated[uuid.UUID, Meta(description="The webhook's dispatcher.")]
+    signing: Annotated[Signing, Meta(description="What signs the calls.")]
+    secret: Annotated[
+        str | None,
+        Meta(description="The secret of kind `hmac`, `whsec_…`, shown only here; null: a public key will do."),
+    ]
+    others_until: Annotated[Date | None, Meta(description="When the secrets before it end; null: they have.")]
 
 
 class DispatcherId(Answer, frozen=True):

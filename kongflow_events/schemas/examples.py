@@ -44,6 +44,7 @@ _DISPATCHER: Final[dict[str, Any]] = {
     "accountId": None,
     "oneShot": False,
     "expiresAt": None,
+    "target": None,
     "createdAt": "2026-06-17T09:00:00.000Z",
     "updatedAt": "2026-06-17T09:00:00.000Z",
     "warnings": [],
@@ -57,7 +58,7 @@ _INVOCATION: Final[dict[str, Any]] = {
     "eventName": "order.paid",
     "dispatcherId": DISPATCHER,
     "dispatcherEvent": "order.paid",
-    "dispatchable": {"type": "EPHEMERAL", "url": "https://shop.example.com/callbacks/payment-1"},
+    "dispatchable": {"type": "WEBHOOK", "url": "https://shop.example.com/hooks", "format": "event"},
     "replay": None,
     "status": "DEAD",
     "reason": "the target answered 500",
@@ -78,6 +79,13 @@ _ATTEMPT: Final = {
     "statusCode": 500,
     "error": "the target answered 500",
     "answer": "Internal Server Error",
+    "requestHeaders": {
+        "X-Shop": "eu",
+        "Content-Type": "application/json; charset=utf-8",
+        "webhook-id": INVOCATION,
+        "webhook-timestamp": "1781752364",
+        "webhook-signature": "***",
+    },
 }
 _PROGRESS: Final = {
     "state": "RUNNING",
@@ -136,6 +144,7 @@ BODIES: Final[dict[Any, Any]] = {
         "dispatchable": {"type": "JOB_VERSION", "id": JOB_VERSION},
         "dispatchableId": "large-orders",
     },
+    requests.RotationBody: {"overlapInSeconds": 3600},
     requests.DispatcherChange: {"enabled": False, "payloadFilter": None},
     requests.ExplainBody: {"event": {"name": "order.paid", "payload": {"amount": 5, "currency": "EUR"}}},
     requests.JobBody: {
@@ -171,6 +180,12 @@ ANSWERS: Final[dict[Any, Any]] = {
     answers.Dispatcher: _DISPATCHER,
     answers.DispatcherPage: {"data": [_DISPATCHER], "nextCursor": None},
     answers.DispatcherId: {"id": DISPATCHER},
+    answers.NewSecret: {
+        "dispatcherId": DISPATCHER,
+        "signing": {"kind": "hmac", "publicKey": None},
+        "secret": "whsec_YSBzZWNyZXQgb2YgYXQgbGVhc3QgdHdlbnR5LWZvdXI=",
+        "othersUntil": "2026-06-17T10:30:00.000Z",
+    },
     answers.Explanation: {
         "dispatcherId": DISPATCHER,
         "eventId": None,

@@ -99,6 +99,10 @@ class Attempt(Answer, frozen=True):
     status_code: Annotated[int | None, Meta(description="What the target answered; null: it did not.")]
     error: Annotated[str | None, Meta(description="Why it failed; null: it did not.")]
     answer: Annotated[str | None, Meta(description="The beginning of what the target said.")]
+    request_headers: Annotated[
+        dict[str, str] | None,
+        Meta(description="The headers of the request; secrets and signatures are `***`. Null: there was no request."),
+    ]
 
 
 class InvocationDetail(Invocation, frozen=True):
@@ -255,7 +259,15 @@ def _fields_of(row: Any) -> dict[str, Any]:
 def _attempt(row: models.InvocationAttempt) -> Attempt:
     outcome: Any = row.outcome
     return Attempt(
-        row.round, row.number, iso(row.started_at), row.duration_ms, outcome, row.status_code, row.error, row.answer
+        row.round,
+        row.number,
+        iso(row.started_at),
+        row.duration_ms,
+        outcome,
+        row.status_code,
+        row.error,
+        row.answer,
+        row.request_headers,
     )
 
 

@@ -17,6 +17,7 @@ from kongflow_events.dates import Instant
 from kongflow_events.schemas import typed
 from kongflow_events.schemas.references import ref
 from kongflow_events.schemas.semver import SemVer
+from kongflow_events.signing import Kind as SigningKind
 
 # What stands in an index has to fit into one: these many characters do, whatever their width.
 _LONGEST_KEY = patterns.LONGEST
@@ -27,7 +28,9 @@ Text = Annotated[str, Meta(min_length=1, max_length=_LONGEST_KEY)]
 Filter = Annotated[dict[str, Any], Meta(extra_json_schema=ref("EventFilter"))]
 Names = Annotated[list[Key], Meta(min_length=1)]
 _HEARD = Meta(description="The name it listens to, or several; `*` in place of a segment makes a pattern: `order.*`.")
-DispatchableType = Literal["JOB_VERSION", "DYNAMIC_TRIGGER", "EPHEMERAL"]
+DispatchableType = Literal["JOB_VERSION", "DYNAMIC_TRIGGER", "EPHEMERAL", "WEBHOOK"]
+# What a webhook's body looks like.
+WebhookFormat = Literal["event", "cloudevent"]
 
 
 class Delay(typed.Whole):
@@ -40,6 +43,30 @@ class Patience(typed.Whole):
     """Seconds: from ten up to a year of 365 days."""
 
     least, most = 10, 31_536_000
+
+
+class CallSeconds(typed.Whole):
+    """Seconds of one call; the service's own limit may be lower."""
+
+    least, most = 1, 300
+
+
+class CallRate(typed.Whole):
+    """Calls a second."""
+
+    least, most = 1, 10_000
+
+
+class CallsAtOnce(typed.Whole):
+    """Calls under way at the same time."""
+
+    least, most = 1, 1_000
+
+
+class Overlap(typed.Whole):
+    """Seconds: from none up to thirty days."""
+
+    least, most = 0, 2_592_000
 
 
 class Wire(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -168,15 +195,66 @@ class EphemeralBody(Wire, frozen=True):
     timeout_in_seconds: Annotated[Patience, Meta(description="How long to wait.")] = _HOUR
 
 
+# What `webhooks.header_issues` looks at, as far as a schema can say it.
+_HEADERS: dict[str, Any] = {
+    "maxProperties": 20,
+    "propertyNames": {"pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"},
+    "additionalProperties": {"type": "string", "maxLength": 2048, "pattern": "^([!-~]([\\t -~]*[!-~])?)?$"},
+}
+
+
 class DispatchableBody(Ours, frozen=True):
-    """What a dispatcher sets off: a job version or a dynamic trigger by its `id`, or a call of a `url`."""
+    """What a dispatcher sets off: a job version or a dynamic trigger by its `id`, or calls of a `url`.
+
+    `EPHEMERAL` calls it once, `WEBHOOK` for every event; all fields behind `url` are a webhook's.
+    """
 
     type: Annotated[DispatchableType, Meta(description="What kind it is.")]
     id: Annotated[
         str | UnsetType, Meta(description="The `versionId` of a job, or the `triggerId` of a dynamic trigger.")
     ] = UNSET
     url: Annotated[
-        str | UnsetType, Meta(description="`EPHEMERAL`: where to POST the first event, an http or https URL.")
+        str | UnsetType,
+        Meta(
+            description="Where to POST the first event (`EPHEMERAL`) or every event (`WEBHOOK`): an http or https URL."
+        ),
+    ] = UNSET
+    headers: Annotated[
+        dict[str, str] | UnsetType,
+        Meta(
+            description="Headers of every call: at most 20, none that frames or signs the request. Values that look like "
+            "secrets are not shown again.",
+            extra_json_schema=_HEADERS,
+        ),
+    ] = UNSET
+    timeout_in_seconds: Annotated[
+        CallSeconds | UnsetType, Meta(description="How long one call may take. Absent: as long as the service allows.")
+    ] = UNSET
+    rate_limit: Annotated[
+        CallRate | UnsetType, Meta(description="How many calls a second at the most. Absent: as fast as they come.")
+    ] = UNSET
+    max_concurrency: Annotated[
+        CallsAtOnce | UnsetType, Meta(description="How many calls at the same time at the most. Absent: no limit.")
+    ] = UNSET
+    format: Annotated[
+        WebhookFormat | UnsetType,
+        Meta(
+            description="What the body is: the `event` as an ephemeral dispatcher sends it (absent), or a `cloudevent`."
+        ),
+    ] = UNSET
+    signing: Annotated[
+        SigningKind | UnsetType,
+        Meta(
+            description="What signs the calls: `hmac`, a secret that the receiver knows too (absent), or `ed25519`, whose "
+            "receiver needs a public key only."
+        ),
+    ] = UNSET
+    secret: Annotated[
+        str | UnsetType,
+        Meta(
+            description="A secret of kind `hmac` that is known already, `whsec_…`. Absent: a new one.",
+            extra_json_schema={"pattern": "^whsec_[A-Za-z0-9+/]{32,86}={0,2}$"},
+        ),
     ] = UNSET
 
 
@@ -185,7 +263,7 @@ _DISPATCHABLE = Meta(
     description="What it sets off.",
     extra_json_schema={
         "anyOf": [
-            {"required": ["url"], "properties": {"type": {"const": "EPHEMERAL"}}},
+            {"required": ["url"], "properties": {"type": {"enum": ["EPHEMERAL", "WEBHOOK"]}}},
             {"required": ["id"], "properties": {"type": {"enum": ["JOB_VERSION", "DYNAMIC_TRIGGER"]}}},
         ]
     },
@@ -234,6 +312,18 @@ class DispatcherChange(Ours, frozen=True):
     ] = UNSET
 
 
+# Plain numbers, because defaults are also shown.
+_DAY: Any = 86_400
+
+
+class RotationBody(Ours, frozen=True):
+    """How a webhook's secret gives way to a new one."""
+
+    overlap_in_seconds: Annotated[
+        Overlap, Meta(description="How long the secrets before the new one go on signing beside it. 0: they end now.")
+    ] = _DAY
+
+
 class ExplainBody(Ours, frozen=True):
     """An event to be explained: a stored one by its id, or one as it would be sent."""
 
@@ -274,6 +364,7 @@ _bulk = typed.decoder(BulkBody)
 _ephemeral = typed.decoder(EphemeralBody)
 _explain = typed.decoder(ExplainBody)
 parse_dispatcher = typed.decoder(DispatcherBody)
+parse_rotation = typed.decoder(RotationBody)
 parse_dispatcher_change = typed.decoder(DispatcherChange)
 parse_job = typed.decoder(JobBody)
 parse_dynamic_trigger = typed.decoder(DynamicTriggerBody)

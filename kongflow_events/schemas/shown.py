@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from kongflow_events import models, words
+from kongflow_events import circuits, masking, models, words
 from kongflow_events.dates import iso
 from kongflow_events.schemas import queries
 from kongflow_events.schemas.answers import (
@@ -21,10 +22,14 @@ from kongflow_events.schemas.answers import (
     EventRun,
     JobRun,
     JobRuns,
+    NewSecret,
     Run,
     RunOutput,
     RunStatus,
     RunStatuses,
+    Signing,
+    Target,
+    TargetState,
 )
 
 Item = TypeVar("Item")
@@ -99,26 +104,76 @@ def status(run: models.JobRun, version: int) -> RunStatus:
 
 
 def dispatcher(
-    row: models.EventDispatcher, names: Sequence[str], account: str | None, warnings: Sequence[str] = ()
+    row: models.EventDispatcher,
+    names: Sequence[str],
+    account: str | None,
+    public_key: str | None = None,
+    *,
+    target: Target | None = None,
+    warnings: Sequence[str] = (),
+    secret: str | None = None,
 ) -> Dispatcher:
-    """A dispatcher with all its names, and what its writer should know about its filters."""
+    """A dispatcher with all its names, a webhook with what verifies its calls, and how its target stands.
+
+    `warnings` are what its writer should know about its filters, `secret` is for the one answer that shows it.
+    """
     return Dispatcher(
         id=row.id,
         event=list(names),
         source=row.source,
         payload_filter=row.payload_filter,
         context_filter=row.context_filter,
-        dispatchable=row.dispatchable,
+        dispatchable=_dispatchable(row.dispatchable),
         dispatchable_id=row.dispatchable_id,
         enabled=row.enabled,
         manual=row.manual,
         account_id=account,
         one_shot=row.one_shot,
         expires_at=date(row.expires_at),
+        target=target,
         created_at=iso(row.created_at),
         updated_at=iso(row.updated_at),
         warnings=list(warnings),
+        signing=signing(public_key) if row.dispatchable["type"] == words.WEBHOOK else UNSET,
+        secret=secret or UNSET,
     )
+
+
+def target(standing: circuits.Standing, *, rests: bool) -> Target:
+    """How a target stands; `rests` says that nobody calls it at the moment."""
+    return Target(
+        state=_state(standing, rests=rests),
+        consecutive_failures=standing.failures,
+        failing_since=date(standing.failing_since),
+        opened_at=date(standing.opened_at),
+        resumes_at=date(standing.rests_until) if rests else None,
+        disabled_at=date(standing.disabled_at),
+        disabled_reason=standing.disabled_reason,
+    )
+
+
+def _state(standing: circuits.Standing, *, rests: bool) -> TargetState:
+    if standing.disabled_at:
+        return "disabled"
+    if standing.opened_at is None:
+        return "closed"
+    return "open" if rests else "halfOpen"
+
+
+def signing(public_key: str | None) -> Signing:
+    """What signs a webhook's calls; its public key is None when only the secret verifies them."""
+    return Signing("ed25519" if public_key else "hmac", public_key)
+
+
+def new_secret(
+    dispatcher_id: uuid.UUID, secret: str | None, public_key: str | None, until: datetime | None
+) -> NewSecret:
+    """A webhook's new secret; those before it sign until then."""
+    return NewSecret(dispatcher_id, signing(public_key), secret, date(until))
+
+
+def _dispatchable(stored: dict[str, Any]) -> Any:
+    return {**stored, "headers": masking.headers(stored["headers"])} if "headers" in stored else stored
 
 
 def event_page(found: words.Page[models.EventRecord]) -> EventPage:

@@ -144,9 +144,12 @@ def _walk_boolean(value: Any, _: inspect.BoolType, path: str) -> Iterator[errors
         yield _wrong_type("boolean", value, path)
 
 
-def _walk_object(value: Any, _: inspect.DictType, path: str) -> Iterator[errors.Issue]:
+def _walk_object(value: Any, shape: inspect.DictType, path: str) -> Iterator[errors.Issue]:
     if not isinstance(value, dict):
         yield _wrong_type("object", value, path)
+        return
+    for key, item in value.items():
+        yield from breaches(item, shape.value_type, paths.join(path, key))
 
 
 def _walk_described(value: Any, shape: inspect.Metadata, path: str) -> Iterator[errors.Issue]:

@@ -70,7 +70,7 @@ def _deliver(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> Hints:
     chosen = _as_many_as_fit(locked, matches)
     taken = deliveries.take(chosen, token) if chosen else set()
     wanted = [match for record_id in chosen if record_id in taken for match in matches.get(record_id, ())]
-    made = deliveries.invoke(wanted) if wanted else deliveries.Made([], [])
+    made = deliveries.invoke(wanted) if wanted else deliveries.Made([], [], [])
     if taken:
         crashes.point("deliver.before_commit")
     return {"invoke": made.invoke, "post": made.post, "deliver": [event.id for event in locked[len(chosen) :]]}

@@ -8,22 +8,26 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from kongflow_events import errors, filters, models, outgoing, schemas, settings, words
-from kongflow_events.store import db, dispatchers, jobs
+from kongflow_events import errors, filters, models, outgoing, schemas, settings, vault, words
+from kongflow_events.store import db, dispatchers, jobs, targets
 
 # As a dispatchable id it stands in an index, into which it has to fit.
 _LONGEST_URL: Final = 2048
 
 
 class Written(NamedTuple):
-    """A dispatcher as it is stored, with what its writer should know about its filters."""
+    """A dispatcher as it is stored, with what its writer should know about its filters.
+
+    `secret` is a new webhook's own, to be shown once; None when there is nothing to show.
+    """
 
     dispatcher: dispatchers.Listed
     warnings: list[str]
+    secret: str | None = None
 
 
 def create_event_dispatcher(environment: words.Environment, body: schemas.DispatcherBody) -> Written:
-    """Store a dispatcher. Raises Invalid (a filter, a target), or Conflict: one for this target exists."""
+    """Store a dispatcher, a webhook with its secret. Raises Invalid (a filter, a target), or Conflict: there is one."""
     warnings = filters.check(
         {"payloadFilter": body.payload_filter, "contextFilter": body.context_filter},
         schemas.name_issues(body.event, "event"),
@@ -45,7 +49,8 @@ def create_event_dispatcher(environment: words.Environment, body: schemas.Dispat
             "one_shot": ephemeral,
         }
         row = _create(columns, schemas.names_of(body.event), body.timeout_in_seconds if ephemeral else None)
-        return Written(dispatchers.with_names([row])[0], warnings)
+        secret = _secret(row, body.dispatchable)
+        return Written(dispatchers.with_names([row])[0], warnings, secret)
 
 
 def create_ephemeral_dispatcher(environment: words.Environment, body: schemas.EphemeralBody) -> models.EventDispatcher:
@@ -83,7 +88,10 @@ def create_ephemeral_dispatcher(environment: words.Environment, body: schemas.Ep
 def update_event_dispatcher(
     environment: words.Environment, dispatcher_id: str, change: schemas.DispatcherChange
 ) -> Written:
-    """Change what is given, in one transaction. Raises NotFound, or Invalid for a filter."""
+    """Change what is given, in one transaction. Raises NotFound, or Invalid for a filter.
+
+    Whoever enables or disables it, though it was so before, lets its target begin anew: no failures, no circuit, no rest.
+    """
     given = {name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not msgspec.UNSET}
     event = given.pop("event", None)
     warnings = filters.check(
@@ -94,6 +102,8 @@ def update_event_dispatcher(
     names = None if event is None else schemas.names_of(event)
     with db.atomic():
         row = _found(dispatchers.change(environment.id, words.as_id(dispatcher_id), given, names))
+        if "enabled" in given:
+            targets.forget(row.id)
         return Written(dispatchers.with_names([row])[0], warnings)
 
 
@@ -138,19 +148,43 @@ def _create(columns: dict[str, Any], names: Sequence[str], seconds: int | None) 
         ) from None
 
 
-def _target(environment: words.Environment, body: Any) -> tuple[dict[str, Any], str]:
+def _secret(row: models.EventDispatcher, body: schemas.DispatchableBody) -> str | None:
+    if body.type != words.WEBHOOK:
+        return None
+    kind = "hmac" if body.signing is msgspec.UNSET else body.signing
+    return vault.keep(row.id, kind, None if body.secret is msgspec.UNSET else body.secret).secret
+
+
+def _target(environment: words.Environment, body: schemas.DispatchableBody) -> tuple[dict[str, Any], str]:
     """A dispatchable as it is stored, and the id that tells whether there is one for it already."""
+    if body.type == words.WEBHOOK:
+        # Beside a wait for one event at the same URL, and not in place of it.
+        return _webhook(body), f"webhook {body.url}"
+    if issues := schemas.foreign_fields(body, "dispatchable"):
+        raise errors.Invalid(*issues)
     if body.type == words.EPHEMERAL:
-        if body.url is msgspec.UNSET:
-            raise errors.Invalid(errors.Issue("invalid_type", "dispatchable.url", "Required"))
-        _check_url(body.url, "dispatchable.url")
-        return {"type": body.type, "url": body.url}, body.url
+        url = _checked_url(body.url)
+        return {"type": body.type, "url": url}, url
     if body.id is msgspec.UNSET:
         raise errors.Invalid(errors.Issue("invalid_type", "dispatchable.id", "Required"))
     known = jobs.target_id(environment.id, body.type, body.id)
     if known is None:
         raise errors.Invalid(errors.Issue("custom", "dispatchable.id", f"No {body.type} of this id in the environment"))
     return {"type": body.type, "id": body.id}, str(known)
+
+
+def _webhook(body: schemas.DispatchableBody) -> dict[str, Any]:
+    _checked_url(body.url)
+    if issues := schemas.webhook_issues(body, "dispatchable", settings.current().post_timeout):
+        raise errors.Invalid(*issues)
+    return schemas.webhook_settings(body)
+
+
+def _checked_url(url: str | msgspec.UnsetType) -> str:
+    if url is msgspec.UNSET:
+        raise errors.Invalid(errors.Issue("invalid_type", "dispatchable.url", "Required"))
+    _check_url(url, "dispatchable.url")
+    return url
 
 
 def _check_url(url: str, path: str) -> None:

@@ -1,8 +1,8 @@
-"""Expire: delete what has had its time: ephemeral dispatchers, and buckets that are full again."""
+"""Expire: delete what has had its time: ephemeral dispatchers, webhooks' old secrets, and buckets that are full."""
 
 from __future__ import annotations
 
-from kongflow_events.store import buckets, dispatchers
+from kongflow_events.store import buckets, dispatchers, webhook_secrets
 
 # So many at a time, so that a wave of expiries holds its locks only shortly.
 _BATCH = 500
@@ -16,6 +16,11 @@ def expire_dispatchers() -> int:
         total += expired
         if expired < _BATCH:
             return total
+
+
+def expire_secrets() -> int:
+    """Delete every webhook's secret that signs no more; returns how many. Safe to run anywhere at once."""
+    return webhook_secrets.delete_expired()
 
 
 def expire_buckets() -> int:

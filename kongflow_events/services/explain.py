@@ -62,7 +62,12 @@ def _explanation(
     story: explanations.Story | None = None,
 ) -> schemas.Explanation:
     payload, context, unwanted = _looked(listed.row, event.subject)
-    against = [*_why_not_heard(listed, event), *_why_not_ready(listed.row, db.now()), *unwanted]
+    against = [
+        *_why_not_heard(listed, event),
+        *_why_not_ready(listed.row, db.now()),
+        *_why_not_told(listed.row, record),
+    ]
+    against += unwanted
     past = [] if record is None or story is None else list(_what_became(listed.row, record, story, matches=not against))
     return schemas.Explanation(
         dispatcher_id=listed.row.id,
@@ -122,6 +127,13 @@ def _why_not_ready(row: models.EventDispatcher, now: datetime) -> Reasons:
         yield schemas.Reason("manual", "it is manual: it is never matched, only invoked by name")
     if row.expires_at is not None and row.expires_at <= now:
         yield schemas.Reason("expired", f"it expired at {schemas.iso(row.expires_at)}")
+
+
+def _why_not_told(row: models.EventDispatcher, record: models.EventRecord | None) -> Reasons:
+    if record is None or not record.internal or record.source != words.OWN_SOURCE:
+        return
+    if record.payload.get("dispatcherId") == str(row.id):
+        yield schemas.Reason("notice", "it is about this very dispatcher, which is not told of its own failures")
 
 
 def _why_not_wanted(payload: filters.Check | None, context: filters.Check | None) -> Reasons:

@@ -12,7 +12,7 @@ from functools import partial
 
 import structlog
 
-from kongflow_events import alone, crashes, words
+from kongflow_events import alone, crashes, notices, words
 from kongflow_events.store import db, invocations
 
 log = structlog.get_logger(__name__)
@@ -64,6 +64,8 @@ def _invoke(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> None:
                 if start.job_id and start.version_id
             ]
     invocations.finish(runs, ended)
+    if dead := [end.id for end in ended if end.status == "DEAD"]:
+        notices.tell_of_dead(dead)
     crashes.point("invoke.before_commit")
 
 

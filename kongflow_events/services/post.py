@@ -6,83 +6,90 @@ can tell it by the message id, which is the invocation's.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Collection
+from http import HTTPStatus
 
 import msgspec
 import structlog
 
-from kongflow_events import crashes, errors, outgoing, retries, schemas, settings, words
-from kongflow_events.store import db, posts
+from kongflow_events import calls, circuits, crashes, errors, notices, outgoing, retries, settings, words
+from kongflow_events.store import db, outbox, posts, targets
 
 log = structlog.get_logger(__name__)
 
 # Seconds that a lease outlives the call's deadline: time enough to commit the finish.
 _TO_FINISH = 10.0
 _ERROR_BYTES = 2_000
+# Answers whose Retry-After speaks for the whole target, and not of this call.
+_ASKING = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-class Body(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a URL target receives, keys in this order; without an account there is no `accountId`."""
-
-    id: str
-    source: str
-    name: str
-    payload: msgspec.Raw
-    context: msgspec.Raw
-    timestamp: str
-    accountId: str | None = None  # noqa: N815 - the wire's name
+class _Gone(errors.Final):
+    """The receiver wants no call any more, this one's repetition included."""
 
 
-def post(ids: Collection[uuid.UUID]) -> None:
-    """Make the call of each invocation that is due and that nobody else is at, and write down what came of it.
+Hints = dict[words.Kind, list[uuid.UUID]]
 
-    Takes two units of work for each, so that no connection waits while a stranger answers.
+
+def post(ids: Collection[uuid.UUID]) -> Hints:
+    """Make the call of each invocation that is due, that nobody else is at, and that its target lets in.
+
+    Writes down what came of it, and what that says of the target; returns what to hint next: whoever ends a call has
+    made a place for another. Takes two units of work for each, so that no connection waits while a stranger answers.
     """
-    for invocation_id in ids:
-        _post(invocation_id)
+    return {"post": [following for invocation_id in ids for following in _post(invocation_id)]}
 
 
-def _post(invocation_id: uuid.UUID) -> None:
+def _post(invocation_id: uuid.UUID) -> list[uuid.UUID]:
+    current = settings.current()
     with db.unit():
-        claimed = posts.claim(invocation_id, settings.current().post_timeout + _TO_FINISH)
-        if claimed is None or _ended_before_the_call(claimed):
-            return
+        claimed = posts.claim(invocation_id, current.post_timeout + _TO_FINISH, current.target_concurrency)
+        if claimed is None:
+            return []
+        if ending := _ending_without_a_call(claimed):
+            return _end_without_a_call(claimed, *ending)
     crashes.point("post.after_claim")
+    time.sleep(claimed.wait)
     attempt, failure = _try(claimed)
     crashes.point("post.after_call")
-    with db.unit():
+    with db.unit(), db.atomic():
         if failure is None:
-            posts.finish(claimed, "SUCCEEDED", None, attempt)
-        else:
-            _retry_or_bury(claimed, failure, attempt)
+            _succeed(claimed, attempt)
+        elif _retry_or_bury(claimed, failure, attempt) and _is_the_receivers(failure, attempt):
+            _settle(claimed, _failed_call(attempt, failure))
+        following = _following(claimed)
     crashes.point("post.after_finish")
+    return following
 
 
 def _try(claimed: posts.Claimed) -> tuple[posts.Attempt, Exception | None]:
     """Make the call: what came of it, and what it failed with."""
+    call = None
     try:
-        answer = _call(claimed)
+        call = calls.prepare(claimed)
+        answer = calls.make(call)
     except errors.KongflowError as error:
-        return _failed(claimed, error), error
+        return _failed(claimed, error, call), error
     except Exception as error:
         # It counts as a failed attempt too, or the row would wait for its lease to run out each time.
         log.exception("a call failed in an unforeseen way", invocation=str(claimed.id))
-        return _failed(claimed, error), error
-    attempt = _answered(claimed, answer)
+        return _failed(claimed, error, call), error
+    attempt = _answered(claimed, answer, call)
     if attempt.outcome == "succeeded":
         return attempt, None
+    if answer.status == HTTPStatus.GONE and claimed.limited and claimed.dispatchable["type"] == words.WEBHOOK:
+        return attempt, _Gone(f"the target answered {answer.status}")
     return attempt, errors.Retryable(f"the target answered {answer.status}", answer.retry_after)
 
 
-def _ended_before_the_call(claimed: posts.Claimed) -> bool:
-    ending = _ending_without_a_call(claimed)
-    if ending is None:
-        return False
-    status, reason = ending
+def _end_without_a_call(claimed: posts.Claimed, status: str, reason: str) -> list[uuid.UUID]:
     lost = posts.Attempt(claimed.attempts, "lost", 0, error=reason) if status == "DEAD" else None
-    posts.finish(claimed, status, reason, lost)
-    return True
+    with db.atomic():
+        if posts.finish(claimed, status, reason, lost) and status == "DEAD":
+            notices.tell_of_dead([claimed.id])
+        return _following(claimed)
 
 
 def _ending_without_a_call(claimed: posts.Claimed) -> tuple[str, str] | None:
@@ -96,33 +103,7 @@ def _ending_without_a_call(claimed: posts.Claimed) -> tuple[str, str] | None:
     return None
 
 
-def _call(claimed: posts.Claimed) -> outgoing.Answer:
-    current = settings.current()
-    return outgoing.post(
-        claimed.url,
-        headers={"Content-Type": "application/json; charset=utf-8", "webhook-id": str(claimed.id)},
-        body=body_of(claimed),
-        timeout=current.post_timeout,
-        allowed=current.networks,
-    )
-
-
-def body_of(claimed: posts.Claimed) -> bytes:
-    """The request's body: the sender's own payload bytes inside upstream's envelope."""
-    return msgspec.json.encode(
-        Body(
-            id=claimed.event_id,
-            source=claimed.source,
-            name=claimed.name,
-            payload=msgspec.Raw(claimed.payload_raw),
-            context=msgspec.Raw(claimed.context or "{}"),
-            timestamp=schemas.iso(claimed.timestamp),
-            accountId=claimed.account,
-        )
-    )
-
-
-def _answered(claimed: posts.Claimed, answer: outgoing.Answer) -> posts.Attempt:
+def _answered(claimed: posts.Claimed, answer: outgoing.Answer, call: calls.Call) -> posts.Attempt:
     good = 200 <= answer.status < 300  # noqa: PLR2004 - HTTP's own numbers
     return posts.Attempt(
         number=claimed.attempts,
@@ -131,22 +112,71 @@ def _answered(claimed: posts.Claimed, answer: outgoing.Answer) -> posts.Attempt:
         status_code=answer.status,
         error=None if good else f"the target answered {answer.status}",
         answer=answer.excerpt,
+        request_headers=call.shown_headers,
     )
 
 
-def _failed(claimed: posts.Claimed, error: Exception) -> posts.Attempt:
+def _failed(claimed: posts.Claimed, error: Exception, call: calls.Call | None) -> posts.Attempt:
     return posts.Attempt(
         number=claimed.attempts,
         outcome=getattr(error, "outcome", "failed"),
         duration_ms=getattr(error, "duration_ms", 0),
         error=outgoing.clean(retries.reason_of(error), _ERROR_BYTES),
+        request_headers=call.shown_headers if call else None,
     )
 
 
-def _retry_or_bury(claimed: posts.Claimed, failure: Exception, attempt: posts.Attempt) -> None:
+def _succeed(claimed: posts.Claimed, attempt: posts.Attempt) -> None:
+    finished = posts.finish(claimed, "SUCCEEDED", None, attempt)
+    if finished and finished.failing:
+        _settle(claimed, circuits.Call(succeeded=True))
+
+
+def _retry_or_bury(claimed: posts.Claimed, failure: Exception, attempt: posts.Attempt) -> bool:
+    """What follows for the invocation; False when the lease was lost, and with it the say."""
     match retries.decide("post", claimed.attempts, failure):
         case retries.Again(delay):
-            posts.postpone(claimed, delay, attempt)
+            return posts.postpone(claimed, delay, attempt)
         case retries.Dead():
+            if not posts.finish(claimed, "DEAD", attempt.error, attempt):
+                return False
             log.warning("dead letter", kind="post", subject=str(claimed.id), reason=attempt.error)
-            posts.finish(claimed, "DEAD", attempt.error, attempt)
+            notices.tell_of_dead([claimed.id])
+            return True
+
+
+# What the call says of its target ------------------------------------------------------------------------------------
+
+
+def _is_the_receivers(failure: Exception, attempt: posts.Attempt) -> bool:
+    """Whether a failure says anything of the receiver, who may not even have been asked."""
+    return attempt.status_code is not None or isinstance(failure, outgoing.CallFailed)
+
+
+def _failed_call(attempt: posts.Attempt, failure: Exception) -> circuits.Call:
+    asked = failure.retry_after if isinstance(failure, errors.Retryable) else None
+    return circuits.Call(
+        succeeded=False,
+        asked=asked if attempt.status_code in _ASKING else None,
+        gone=isinstance(failure, _Gone),
+    )
+
+
+def _settle(claimed: posts.Claimed, call: circuits.Call) -> None:
+    """Write how the target stands after a call, and say what has changed."""
+    target = targets.lock(claimed.dispatcher_id, claimed.token) if claimed.limited else None
+    if target is None:
+        return
+    current = settings.current()
+    rules = circuits.Rules(current.circuit_failures, current.disable_after_days)
+    call = msgspec.structs.replace(call, probe=target.probe)
+    standing, change = circuits.after(target.standing, call, target.now, rules)
+    targets.save(claimed.dispatcher_id, claimed.token, standing)
+    if change:
+        log.warning("a target's circuit has changed", change=change, dispatcher=str(claimed.dispatcher_id))
+    if change == "disabled" and targets.disable(claimed.dispatcher_id):
+        notices.tell_of_disabled(claimed.dispatcher_id)
+
+
+def _following(claimed: posts.Claimed) -> list[uuid.UUID]:
+    return outbox.hint_next(claimed.dispatcher_id) if claimed.limited else []

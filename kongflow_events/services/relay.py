@@ -40,6 +40,10 @@ _LONGEST_TICK = 0.5
 _LATEST_COMMIT = timedelta(seconds=15)
 # Rows that the mark has passed (somebody held them) are found by a full scan, this often.
 _FULL_SCAN = 10.0
+# Seconds between two rounds of the targets, and how many times as long as a round the pause is at least: with thousands of
+# targets that wait for something, the relay is still mostly there for the others.
+_ROUND = 0.1
+_TIMES_AS_LONG = 10
 # A broker that failed is left alone this long, so that a dead one is not dialled a hundred times a second.
 _REST = 0.5
 # Rows a second that are a load, measured over so many seconds, and how many to linger then.
@@ -103,14 +107,40 @@ class _Order:
         self.under_way: dict[uuid.UUID, float] = {}
 
 
-class Relay:
-    """One relay; run `tick` from one thread. Any number of relays may share an outbox: they skip each other's rows."""
+class _Round:
+    """Where the relay is among the targets of posts, and what this round has cost."""
 
-    def __init__(self, hints: Hints, *, batch: int, high_water: int) -> None:
+    def __init__(self) -> None:
+        self.after = outbox.FIRST_LANE
+        self._spent = 0.0
+        self._next = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether there is a round to begin or to go on with."""
+        return time.monotonic() >= self._next
+
+    def go_on(self, after: uuid.UUID, spent: float) -> None:
+        """Go on after this lane, `spent` seconds of looking later; after the last one there is a pause."""
+        self.after = after
+        self._spent += spent
+        if after == outbox.FIRST_LANE:
+            self._next = time.monotonic() + max(_ROUND, _TIMES_AS_LONG * self._spent)
+            self._spent = 0.0
+
+
+class Relay:
+    """One relay; run `tick` from one thread. Any number of relays may share an outbox: they skip each other's rows.
+
+    `places` is the number of calls that a target takes at once: more of its posts are not hinted in one round.
+    """
+
+    def __init__(self, hints: Hints, *, batch: int, high_water: int, places: int) -> None:
         self._hints = hints
         self._batch = batch
         self._high_water = high_water
-        self._orders = {kind: _Order() for kind in words.KINDS}
+        self._places = places
+        self._round = _Round()
+        self._orders: dict[words.Kind, _Order] = {"deliver": _Order(), "invoke": _Order()}
         # Until when lanes with many rows are not among themselves.
         self._shared_until = -math.inf
         self._scanned = -_FULL_SCAN
@@ -168,22 +198,41 @@ class Relay:
 
     def _pass(self, kind: words.Kind) -> tuple[int, bool]:
         """Hint some rows of one kind; returns how many, and whether another pass could hint more."""
-        # A call to a URL may take seconds: its message carries one id, so that it holds up no other.
-        size = 1 if kind == "post" else self._batch
+        if kind == "post":
+            return self._pass_targets()
         order = self._orders[kind]
-        room = min(self._high_water - self._hints.depth(kind), _MESSAGES_A_PASS)
+        room = self._room(kind)
         if room <= 0:
             order.behind = True
             return 0, False
         began = order.after
         with db.atomic():
-            groups = self._move_lanes(kind, room * size) if order.behind else self._move_oldest(kind, room * size)
+            limit = room * self._batch
+            groups = self._move_lanes(kind, limit) if order.behind else self._move_oldest(kind, limit)
             if any(groups):
                 crashes.point("relay.before_commit")
-        self._publish(kind, groups, size)
+        self._publish(kind, groups, self._batch)
         hinted = sum(map(len, groups))
         # A pass that began in the middle of a round, and came to its end, has seen only what was left of it.
         return hinted, order.behind and (hinted > 0 or began != outbox.FIRST_LANE)
+
+    def _pass_targets(self) -> tuple[int, bool]:
+        """Hint posts, a few of each target in turn, one round at a time: the end of a call hints the next by itself."""
+        room = self._room("post")
+        if room <= 0 or not self._round.is_due():
+            return 0, False
+        started = time.monotonic()
+        with db.atomic():
+            visited = outbox.hint_targets(self._round.after, self._places, room)
+            if visited.rows:
+                crashes.point("relay.before_commit")
+        self._round.go_on(visited.after, time.monotonic() - started)
+        # A call to a URL may take seconds: its message carries one id, so that it holds up no other.
+        self._publish("post", [visited.rows], 1)
+        return len(visited.rows), True
+
+    def _room(self, kind: words.Kind) -> int:
+        return min(self._high_water - self._hints.depth(kind), _MESSAGES_A_PASS)
 
     def _move_oldest(self, kind: words.Kind, limit: int) -> Groups:
         """Move rows' next hint ahead, the oldest first."""
@@ -192,7 +241,7 @@ class Relay:
         rows = outbox.hint_oldest(kind, order.since, limit)
         order.behind = len(rows) == limit
         if rows and not order.behind:
-            self._note_others(kind)
+            self._note_others()
         return [rows]
 
     def _move_lanes(self, kind: words.Kind, limit: int) -> Groups:
@@ -203,21 +252,17 @@ class Relay:
         whole = order.after == visited.after == outbox.FIRST_LANE
         order.behind = bool(visited.few or visited.many or order.under_way) or not whole
         order.after = visited.after
-        if kind != "post":
-            order.under_way |= dict.fromkeys((row.id for row in visited.many), time.monotonic() + _LOST)
+        order.under_way |= dict.fromkeys((row.id for row in visited.many), time.monotonic() + _LOST)
         if visited.few:
-            self._note_others(kind)
+            self._note_others()
         return [visited.few, visited.many]
 
-    def _note_others(self, kind: words.Kind) -> None:
+    def _note_others(self) -> None:
         """Somebody with few rows has come, of any kind but posts, which have workers of their own."""
-        if kind != "post":
-            self._shared_until = time.monotonic() + _AMONG_THEMSELVES
+        self._shared_until = time.monotonic() + _AMONG_THEMSELVES
 
     def _bite(self, kind: words.Kind, limit: int) -> int:
         """How many rows of lanes with many may be hinted now: a queue is first in, first out, so they must not fill it."""
-        if kind == "post":
-            return limit
         order = self._orders[kind]
         now = time.monotonic()
         owed = outbox.still_owed([row_id for row_id, lost in order.under_way.items() if now < lost])

@@ -104,7 +104,7 @@ def _invoke(passed: Sequence[replays.Past], matches: dict[uuid.UUID, list[delive
     if not asked:
         return 0
     made = deliveries.invoke(asked, replay)
-    return len(made.invoke) + len(made.post)
+    return len(made.invoke) + len(made.post) + len(made.wait)
 
 
 def _rule(environment: words.Environment, wanted: replays.Wanted) -> filters.Rule:

@@ -267,14 +267,24 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-# How the elements of an array literal are written.
-_WRITERS: Final[dict[type, Callable[[Any], str]]] = {
-    str: _quoted,
-    datetime: lambda at: _quoted(at.isoformat()),
-    type(None): lambda _: "NULL",
-    uuid.UUID: str,
-    int: str,
-}
+class _Writers(dict[type, Callable[[Any], str]]):
+    """How the elements of an array literal are written, by their type; a subclass goes as what it is."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], str]:
+        found = next(write for known, write in self.items() if issubclass(kind, known))
+        self[kind] = found
+        return found
+
+
+_WRITERS: Final = _Writers(
+    {
+        str: _quoted,
+        datetime: lambda at: _quoted(at.isoformat()),
+        type(None): lambda _: "NULL",
+        uuid.UUID: str,
+        int: str,
+    }
+)
 _PARAMETER: Final = re.compile(r"%\((\w+)\)s((?:::\w+(?:\[\])?)?)")
 _prepared: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 

@@ -16,12 +16,15 @@ import msgspec
 from kongflow_events import words
 from kongflow_events.store import db, outbox
 
+# The dispatcher that a notice of the service is about; only the service can write one.
+ABOUT = "CASE WHEN internal AND source = 'kongflow' THEN (payload->>'dispatcherId')::uuid END"
+
 # Somebody else's event is skipped, not waited for: whoever holds it is delivering, changing or cancelling it.
 _LOCK = db.Prepared(
     "lock_events",
-    """
+    f"""
 SELECT id, environment_id, name, source, external_account_id, payload_raw, payload_type, context::text AS context,
-       delivered_at IS NULL AND cancelled_at IS NULL AS wanted
+       {ABOUT} AS about, delivered_at IS NULL AND cancelled_at IS NULL AS wanted
   FROM event_records WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 """,
 )
@@ -67,7 +70,7 @@ WITH matched AS (
 ), made AS (
     INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable,
                              replay, pending_one_shot)
-    SELECT id, environment_id, event_record_id, dispatcher_id, event, dispatchable, %(replay)s::bigint,
+    SELECT id, environment_id, event_record_id, dispatcher_id, event, dispatchable - 'headers', %(replay)s::bigint,
            CASE WHEN one_shot THEN dispatcher_id END
       FROM matched ORDER BY dispatcher_id, event_record_id
     ON CONFLICT DO NOTHING
@@ -76,7 +79,8 @@ WITH matched AS (
     UPDATE event_records SET delivered_at = now()
      WHERE id IN (SELECT event_record_id FROM matched) AND %(replay)s = 0
 )
-SELECT id, url FROM made
+SELECT made.id, url, COALESCE(rests_until > now(), FALSE) AS rests
+  FROM made LEFT JOIN targets ON url AND targets.dispatcher_id = made.dispatcher_id
 """,
 )
 
@@ -84,7 +88,7 @@ SELECT id, url FROM made
 _SUPERSEDE = """
 INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable, status,
                          reason, completed_at)
-SELECT matched.id, dispatchers.environment_id, event_record_id, dispatcher_id, event, dispatchable, 'SKIPPED',
+SELECT matched.id, dispatchers.environment_id, event_record_id, dispatcher_id, event, dispatchable - 'headers', 'SKIPPED',
        'superseded: an earlier event is pending for this one-shot dispatcher', now()
   FROM unnest(%(ids)s::uuid[], %(records)s::uuid[], %(dispatchers)s::uuid[])
     AS matched(id, event_record_id, dispatcher_id)
@@ -98,7 +102,7 @@ Address = tuple[uuid.UUID, str, str]
 
 
 class Event(msgspec.Struct, frozen=True):
-    """An event to be matched; JSON as text."""
+    """An event to be matched; JSON as text. A notice of the service is `about` a dispatcher, which must not get it."""
 
     id: uuid.UUID
     environment_id: uuid.UUID
@@ -108,6 +112,7 @@ class Event(msgspec.Struct, frozen=True):
     payload_raw: str
     payload_type: str
     context: str | None
+    about: uuid.UUID | None
 
 
 class Locked(Event, frozen=True):
@@ -152,10 +157,11 @@ class Match(msgspec.Struct, frozen=True):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """The invocations that came to be, by the work that carries them out."""
+    """The invocations that came to be, by the work that carries them out; a post may have to `wait` for its target."""
 
     invoke: list[uuid.UUID]
     post: list[uuid.UUID]
+    wait: list[uuid.UUID]
 
 
 def lock(ids: Collection[uuid.UUID]) -> list[Locked]:
@@ -190,7 +196,11 @@ def invoke(matches: Sequence[Match], replay: int = 0) -> Made:
     made = _INVOKE.rows(parameters)
     if len(made) < len(matches) and (superseded := [match for match in matches if match.one_shot]):
         db.run(_SUPERSEDE, _columns(superseded))
-    return Made([row["id"] for row in made if not row["url"]], [row["id"] for row in made if row["url"]])
+    return Made(
+        invoke=[row["id"] for row in made if not row["url"]],
+        post=[row["id"] for row in made if row["url"] and not row["rests"]],
+        wait=[row["id"] for row in made if row["rests"]],
+    )
 
 
 def _columns(matches: Sequence[Match]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import peewee
 
-from kongflow_events import models, patterns, words
+from kongflow_events import circuits, models, patterns, words
 from kongflow_events.store import db
 
 _UNIQUE = "event_dispatchers_dispatchable_id_environment_id_key"
@@ -22,11 +22,15 @@ RETURNING id
 """
 
 _NAMES = """
-SELECT dispatchers.id, accounts.identifier AS account,
+SELECT dispatchers.id, accounts.identifier AS account, secrets.public_key, targets.dispatcher_id IS NOT NULL AS called,
+       targets.failures, targets.failing_since, targets.opened_at, targets.pauses, targets.rests_until, targets.disabled_at,
+       targets.disabled_reason, COALESCE(targets.rests_until > now(), FALSE) AS rests,
        array(SELECT name FROM event_dispatcher_names AS names
               WHERE names.dispatcher_id = dispatchers.id ORDER BY name <> dispatchers.event, name) AS names
   FROM event_dispatchers AS dispatchers
   LEFT JOIN external_accounts AS accounts ON accounts.id = dispatchers.external_account_id
+  LEFT JOIN targets ON targets.dispatcher_id = dispatchers.id
+  LEFT JOIN webhook_secrets AS secrets ON secrets.dispatcher_id = dispatchers.id AND secrets.expires_at IS NULL
  WHERE dispatchers.id = ANY(%s)
 """
 
@@ -36,11 +40,18 @@ class AlreadyThere(Exception):
 
 
 class Listed(NamedTuple):
-    """A dispatcher with all its names, the first one first, and the account it waits for."""
+    """A dispatcher with all its names, the first one first, the account it waits for, and what verifies its calls.
+
+    `standing` is how its target stands, None when it calls no URL, or has not called one yet; `rests` says that nobody
+    calls the target now.
+    """
 
     row: models.EventDispatcher
     names: list[str]
     account: str | None
+    public_key: str | None
+    standing: circuits.Standing | None
+    rests: bool
 
 
 def account_id(environment: words.Environment, identifier: str) -> uuid.UUID:
@@ -98,6 +109,15 @@ def get(environment_id: uuid.UUID, dispatcher_id: uuid.UUID) -> models.EventDisp
     return table.get_or_none((table.id == dispatcher_id) & (table.environment_id == environment_id))
 
 
+def hold(environment_id: uuid.UUID, dispatcher_id: uuid.UUID) -> models.EventDispatcher | None:
+    """The environment's dispatcher of this id, which nobody else changes or deletes until the transaction ends."""
+    db.run(
+        "SELECT FROM event_dispatchers WHERE id = %s AND environment_id = %s FOR NO KEY UPDATE",
+        (dispatcher_id, environment_id),
+    )
+    return get(environment_id, dispatcher_id)
+
+
 def of_target(environment_id: uuid.UUID, dispatchable_id: str) -> models.EventDispatcher | None:
     """The environment's dispatcher for this dispatchable id."""
     table = models.EventDispatcher
@@ -139,9 +159,15 @@ def newest(
 
 
 def with_names(rows: Sequence[models.EventDispatcher]) -> list[Listed]:
-    """The dispatchers with all their names and their accounts."""
+    """The dispatchers with all their names, their accounts, and their public keys."""
     known = {row["id"]: row for row in db.rows(_NAMES, ([row.id for row in rows],))}
-    return [Listed(row, known[row.id]["names"], known[row.id]["account"]) for row in rows]
+    return [_listed(row, known[row.id]) for row in rows]
+
+
+def _listed(row: models.EventDispatcher, known: db.Row) -> Listed:
+    fields = circuits.Standing.__struct_fields__
+    standing = circuits.Standing(**{field: known[field] for field in fields}) if known["called"] else None
+    return Listed(row, known["names"], known["account"], known["public_key"], standing, known["rests"])
 
 
 def delete(environment_id: uuid.UUID, dispatcher_id: uuid.UUID) -> bool:

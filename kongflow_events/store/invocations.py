@@ -104,7 +104,7 @@ _FIND_OR_MAKE = f"""
 WITH made AS (
     INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable,
                              pending_one_shot)
-    SELECT %(id)s, dispatchers.environment_id, records.id, dispatchers.id, event, dispatchable,
+    SELECT %(id)s, dispatchers.environment_id, records.id, dispatchers.id, event, dispatchable - 'headers',
            CASE WHEN one_shot THEN dispatchers.id END
       FROM event_dispatchers AS dispatchers
       JOIN event_records AS records ON records.environment_id = dispatchers.environment_id

@@ -15,10 +15,12 @@ _LIST = """
 SELECT invocations.id, records.event_id, records.name AS event_name, invocations.dispatcher_id,
        invocations.dispatcher_event, invocations.dispatchable, invocations.replay, invocations.status, invocations.reason,
        GREATEST(invocations.attempts, outbox.attempts) AS attempts, invocations.redrives, invocations.last_error,
-       invocations.last_outcome, invocations.created_at, invocations.completed_at, outbox.due_at
+       invocations.last_outcome, invocations.created_at, invocations.completed_at,
+       GREATEST(outbox.due_at, targets.rests_until) AS due_at
   FROM invocations
   JOIN event_records AS records ON records.id = invocations.event_record_id
   LEFT JOIN outbox ON outbox.subject_id = invocations.id
+  LEFT JOIN targets ON targets.dispatcher_id = outbox.lane
  WHERE invocations.environment_id = %(environment)s
 """
 

@@ -33,7 +33,9 @@ OWE_MADE = """
       FROM made
 """
 
-_FREE = "hint_at <= now() AND hint_at >= %(since)s AND (lease_until IS NULL OR lease_until < now())"
+_FREE = "hint_at <= now() AND hint_at >= {since} AND (lease_until IS NULL OR lease_until < now())"
+_FREE_SINCE = _FREE.format(since="%(since)s")
+_FREE_EVER = _FREE.format(since="'-infinity'")
 
 # The order asks for the index: the planner takes the rows for plenty, and would read the table until it met one.
 _WAITING = db.Prepared(
@@ -41,8 +43,11 @@ _WAITING = db.Prepared(
     f"""
 SELECT now() AS now, array(
     SELECT kind FROM unnest(%(kinds)s::text[]) AS kinds(kind)
-     WHERE (SELECT subject_id FROM outbox WHERE outbox.kind = kinds.kind AND {_FREE}
-             ORDER BY hint_at LIMIT 1) IS NOT NULL) AS kinds
+     WHERE (SELECT subject_id FROM outbox WHERE outbox.kind = kinds.kind AND {_FREE_SINCE}
+             ORDER BY hint_at LIMIT 1) IS NOT NULL
+ UNION ALL
+    SELECT 'post' WHERE (SELECT subject_id FROM outbox WHERE kind = 'post' AND {_FREE_EVER}
+                          ORDER BY hint_at LIMIT 1) IS NOT NULL) AS kinds
 """,
 )
 
@@ -58,7 +63,7 @@ _HINT_OLDEST = db.Prepared(
     "hint_oldest",
     f"""
 WITH due AS (
-    SELECT subject_id FROM outbox WHERE kind = %(kind)s AND {_FREE}
+    SELECT subject_id FROM outbox WHERE kind = %(kind)s AND {_FREE_SINCE}
      ORDER BY hint_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 {_HINT}
@@ -76,21 +81,59 @@ WITH RECURSIVE lanes(lane) AS (
 ), visited AS (
     SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT {_LANES}
 ), ready AS MATERIALIZED (
-    SELECT lane, (SELECT count(*) FROM (SELECT FROM outbox WHERE kind = %(kind)s AND outbox.lane = visited.lane AND {_FREE}
-                                         ORDER BY hint_at LIMIT {FEW} + 1) AS due) > {FEW} AS many
+    SELECT lane, (SELECT count(*) FROM (
+        SELECT FROM outbox WHERE kind = %(kind)s AND outbox.lane = visited.lane AND {_FREE_SINCE}
+         ORDER BY hint_at LIMIT {FEW} + 1) AS due) > {FEW} AS many
       FROM visited
 ), shares AS (
     SELECT lane, many, CASE WHEN many THEN (%(bite)s + others - 1) / others ELSE {FEW} END AS share
       FROM (SELECT *, count(*) FILTER (WHERE many) OVER () AS others FROM ready) AS ready
 ), due AS (
     SELECT bite.subject_id FROM shares CROSS JOIN LATERAL (
-        SELECT subject_id FROM outbox WHERE kind = %(kind)s AND lane = shares.lane AND {_FREE}
+        SELECT subject_id FROM outbox WHERE kind = %(kind)s AND lane = shares.lane AND {_FREE_SINCE}
          ORDER BY hint_at LIMIT shares.share FOR UPDATE SKIP LOCKED) AS bite
      LIMIT %(limit)s
 ), hinted AS ({_HINT})
 SELECT hinted.*, array(SELECT lane FROM ready WHERE many) AS crowded,
        (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_lane, (SELECT count(*) FROM visited) AS lanes
   FROM (VALUES (1)) AS always LEFT JOIN hinted ON TRUE
+"""
+
+# The same from target to target, but what is looked at is only the lane's first row, unless that is due and the target
+# does not rest: a lane costs as little with 50,000 rows that wait for its target as with one.
+_HINT_TARGETS = f"""
+WITH RECURSIVE lanes(lane, hint_at) AS (
+    (SELECT lane, hint_at FROM outbox WHERE kind = 'post' AND lane > %(after)s ORDER BY lane, hint_at LIMIT 1)
+    UNION ALL
+    SELECT following.lane, following.hint_at
+      FROM lanes CROSS JOIN LATERAL (
+        SELECT lane, hint_at FROM outbox WHERE kind = 'post' AND lane > lanes.lane ORDER BY lane, hint_at LIMIT 1
+      ) AS following
+), visited AS (
+    SELECT lane, hint_at FROM lanes LIMIT {_LANES}
+), ready AS (
+    SELECT lane FROM visited
+     WHERE hint_at <= now() AND NOT EXISTS (
+        SELECT FROM targets WHERE dispatcher_id = lane AND GREATEST(rests_until, held_until) > now())
+), due AS (
+    SELECT bite.subject_id FROM ready CROSS JOIN LATERAL (
+        SELECT subject_id FROM outbox WHERE kind = 'post' AND lane = ready.lane AND {_FREE_EVER}
+         ORDER BY hint_at LIMIT %(bite)s FOR UPDATE SKIP LOCKED) AS bite
+     LIMIT %(limit)s
+), hinted AS ({_HINT})
+SELECT hinted.*, (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_lane, (SELECT count(*) FROM visited) AS lanes
+  FROM (VALUES (1)) AS always LEFT JOIN hinted ON TRUE
+"""
+
+# Whoever ends a call has made a place for the next of its lane.
+_HINT_NEXT = f"""
+WITH due AS (
+    SELECT subject_id FROM outbox
+     WHERE kind = 'post' AND lane = %(lane)s AND {_FREE_EVER}
+       AND NOT EXISTS (SELECT FROM targets WHERE dispatcher_id = %(lane)s AND rests_until > now())
+     ORDER BY hint_at LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+{_HINT}
 """
 
 
@@ -124,9 +167,17 @@ class Lanes(msgspec.Struct, frozen=True):
     after: uuid.UUID
 
 
+class Targets(msgspec.Struct, frozen=True):
+    """A pass over the targets of posts: the rows it hinted, and the lane to go on after; FIRST_LANE when it came round."""
+
+    rows: list[Hinted]
+    after: uuid.UUID
+
+
 def waiting(since: datetime) -> Waiting:
-    """The kinds of work that have a row to hint, due since `since` or later, by the database's clock."""
-    return Waiting(**_WAITING.rows({"kinds": list(words.KINDS), "since": since})[0])
+    """The kinds of work that have a row to hint, due since `since` or later (posts: since ever), by the database's clock."""
+    kinds = [kind for kind in words.KINDS if kind != "post"]
+    return Waiting(**_WAITING.rows({"kinds": kinds, "since": since})[0])
 
 
 def hint_oldest(kind: words.Kind, since: datetime, limit: int) -> list[Hinted]:
@@ -140,15 +191,31 @@ def hint_lanes(kind: words.Kind, since: datetime, after: uuid.UUID, bite: int, l
     """The same, but lane by lane, starting behind the lane `after`: those with many rows share `bite` rows among them."""
     found = db.rows(_HINT_LANES, {"kind": kind, "since": since, "after": after, "bite": bite, "limit": limit})
     hinted = [row for row in found if row["subject_id"]]
-    if len(hinted) == limit:
-        # Lanes behind the last bite were not reached: the next pass begins with them.
-        after = max(row["lane"] for row in hinted)
-    else:
-        after = found[0]["last_lane"] if found[0]["lanes"] == _LANES else FIRST_LANE
     few, many = (
         [_hinted(row) for row in hinted if (row["lane"] in row["crowded"]) is crowd] for crowd in (False, True)
     )
-    return Lanes(few, many, after)
+    return Lanes(few, many, _after(found, hinted, after, limit))
+
+
+def hint_targets(after: uuid.UUID, bite: int, limit: int) -> Targets:
+    """Up to `bite` rows of each post's target in turn, but of none that rests or has no place for a call."""
+    found = db.rows(_HINT_TARGETS, {"after": after, "bite": bite, "limit": limit})
+    hinted = [row for row in found if row["subject_id"]]
+    return Targets([_hinted(row) for row in hinted], _after(found, hinted, after, limit))
+
+
+def hint_next(lane: uuid.UUID) -> list[uuid.UUID]:
+    """The post that has waited longest for this target, its next hint moved ahead; none while the target rests."""
+    return [row["subject_id"] for row in db.rows(_HINT_NEXT, {"lane": lane})]
+
+
+def _after(found: list[db.Row], hinted: list[db.Row], after: uuid.UUID, limit: int) -> uuid.UUID:
+    """The lane after which the next pass goes on."""
+    if len(hinted) == limit:
+        # Lanes behind the last bite were not reached: the next pass begins with them.
+        return max((row["lane"] for row in hinted), default=after)
+    last: uuid.UUID = found[0]["last_lane"] if found[0]["lanes"] == _LANES else FIRST_LANE
+    return last
 
 
 def still_owed(ids: Collection[uuid.UUID]) -> list[uuid.UUID]:

@@ -30,7 +30,7 @@ _COUNT = f"SELECT count(*) AS count FROM event_records AS records WHERE {_PERIOD
 
 _NEXT = f"""
 SELECT id, environment_id, name, source, external_account_id, payload_raw, payload_type, context::text AS context,
-       created_at, {_WANTED} AS wanted
+       {deliveries.ABOUT} AS about, created_at, {_WANTED} AS wanted
   FROM event_records AS records
  WHERE {_PERIOD}
    AND (%(after)s::uuid IS NULL OR (records.created_at, records.id) > (%(after_at)s::timestamptz, %(after)s::uuid))

@@ -66,6 +66,8 @@ def routes(current: settings.Settings) -> list[Route]:
         ("/api/v1/event-dispatchers/ephemeral", dispatchers.Ephemeral(key_spelt, current)),
         ("/api/v1/event-dispatchers/{dispatcher_id}", dispatchers.Dispatcher(key, current)),
         ("/api/v1/event-dispatchers/{dispatcher_id}/explain", dispatchers.Explain(key, current)),
+        ("/api/v1/event-dispatchers/{dispatcher_id}/secret/rotate", dispatchers.RotateSecret(key, current)),
+        ("/api/v1/event-dispatchers/{dispatcher_id}/test", dispatchers.Probe(key)),
         ("/api/v1/jobs", jobs.Jobs(key_spelt, current)),
         ("/api/v1/jobs/{job}/runs", jobs.JobRuns(key_spelt)),
         ("/api/v1/dynamic-triggers/{slug}", jobs.DynamicTrigger(key_spelt, current)),

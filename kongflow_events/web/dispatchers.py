@@ -9,7 +9,8 @@ import falcon
 import msgspec
 
 from kongflow_events import schemas, settings, words
-from kongflow_events.services import dispatchers, explain
+from kongflow_events.schemas import ledger as shown
+from kongflow_events.services import dispatchers, explain, ledger, probe, rotate
 from kongflow_events.store import db
 from kongflow_events.store.dispatchers import Listed
 from kongflow_events.web.operations import operation
@@ -30,13 +31,14 @@ class Dispatchers:
         """Write a dispatcher.
 
         It hears every event of its names and source that is delivered from now on. A filter that breaks the language is
-        refused here, with the path of every mistake; one that can never match is accepted with a warning.
+        refused here, with the path of every mistake; one that can never match is accepted with a warning. The secret of a
+        webhook is shown in this answer only.
         """
         environment = self._door.enter(request)
         body = schemas.parse_dispatcher(body_of(request, self._most))
         with db.unit():
             written = dispatchers.create_event_dispatcher(environment, body)
-            answer(response, _shown(written.dispatcher, written.warnings))
+            answer(response, _shown(written.dispatcher, written.warnings, written.secret))
 
     @operation("listEventDispatchers", query=schemas.DispatchersQuery, answer=schemas.DispatcherPage)
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -70,7 +72,8 @@ class Dispatcher:
     def on_patch(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
         """Change a dispatcher.
 
-        What the body does not give stays as it is.
+        What the body does not give stays as it is. With `enabled`, also when it says what is so already, the dispatcher's
+        target begins anew: its failures are forgotten, and it is called at once.
         """
         environment = self._door.enter(request)
         change = schemas.parse_dispatcher_change(body_of(request, self._most))
@@ -111,6 +114,47 @@ class Explain:
             answer(response, explain.explain_dispatcher(environment, dispatcher_id, asked))
 
 
+class RotateSecret:
+    """Change what signs a webhook's calls."""
+
+    def __init__(self, door: Door, current: settings.Settings) -> None:
+        self._door = door
+        self._most = current.max_body
+
+    @operation("rotateWebhookSecret", body=schemas.RotationBody, answer=schemas.NewSecret, refusals=(409,))
+    def on_post(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
+        """Give a webhook a new secret.
+
+        It is shown in this answer only. The secrets before it sign beside it until the overlap is over, so that the receiver
+        can change to the new one when it likes; with an overlap of 0 they all end now. Five secrets can sign together.
+        """
+        environment = self._door.enter(request)
+        body = schemas.parse_rotation(body_of(request, self._most))
+        with db.unit():
+            rotated = rotate.rotate_secret(environment, dispatcher_id, body.overlap_in_seconds)
+            answer(response, schemas.new_secret(rotated.dispatcher_id, *rotated.made, rotated.until))
+
+
+class Probe:
+    """Call a webhook to see what it answers."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    @operation("testWebhook", answer=shown.InvocationDetail)
+    def on_post(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
+        """Send a webhook a test event.
+
+        An event `kongflow.webhook.test` is made for it and sent by the same way as every other, with its signature, its
+        headers and its attempts. The answer is its invocation, which tells a moment later what the receiver said. The body
+        is not looked at.
+        """
+        environment = self._door.enter(request)
+        with db.unit():
+            made = probe.probe_webhook(environment, dispatcher_id)
+            answer(response, shown.invocation_detail(*ledger.get_invocation(environment, str(made))))
+
+
 class Ephemeral:
     """Wait for one event at a URL."""
 
@@ -137,5 +181,8 @@ class Ephemeral:
             answer(response, schemas.DispatcherId(dispatchers.create_ephemeral_dispatcher(environment, body).id))
 
 
-def _shown(listed: Listed, warnings: Sequence[str] = ()) -> schemas.Dispatcher:
-    return schemas.dispatcher(listed.row, listed.names, listed.account, warnings)
+def _shown(listed: Listed, warnings: Sequence[str] = (), secret: str | None = None) -> schemas.Dispatcher:
+    target = None if listed.standing is None else schemas.target(listed.standing, rests=listed.rests)
+    return schemas.dispatcher(
+        listed.row, listed.names, listed.account, listed.public_key, target=target, warnings=warnings, secret=secret
+    )

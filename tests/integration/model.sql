@@ -18,6 +18,7 @@ CREATE FUNCTION everything() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE outbox SET due_at = whole(due_at), hint_at = whole(hint_at), lease_until = whole(lease_until)
      WHERE due_at <> whole(due_at) OR hint_at <> whole(hint_at) OR lease_until <> whole(lease_until);
+    UPDATE targets SET rests_until = whole(rests_until) WHERE rests_until <> whole(rests_until);
     UPDATE event_records SET deliver_at = whole(deliver_at) WHERE deliver_at <> whole(deliver_at);
     UPDATE event_dispatchers SET expires_at = whole(expires_at) WHERE expires_at <> whole(expires_at);
     RETURN (

@@ -481,6 +481,8 @@ KEYED = {
     ("PATCH", f"{RULES}/{RULE}"): LOWER,
     ("DELETE", f"{RULES}/{RULE}"): LOWER,
     ("POST", f"{RULES}/{RULE}/explain"): LOWER,
+    ("POST", f"{RULES}/{RULE}/secret/rotate"): LOWER,
+    ("POST", f"{RULES}/{RULE}/test"): LOWER,
     ("POST", f"{RULES}/ephemeral"): UPPER,
     ("POST", "/api/v1/jobs"): UPPER,
     ("PUT", "/api/v1/dynamic-triggers/x"): UPPER,

@@ -268,5 +268,16 @@ class TestAdmin:
 
 def test_version_and_help_are_there() -> None:
     assert "kongflow-events" in run("--version").stdout
-    for command in ("dev", "migrate", "scheduler", "send", "events", "dispatchers", "env", "keys"):
+    for command in (
+        "dev",
+        "migrate",
+        "scheduler",
+        "send",
+        "events",
+        "dispatchers",
+        "webhooks",
+        "listen",
+        "env",
+        "keys",
+    ):
         assert "Usage" in run(command, "--help").stdout

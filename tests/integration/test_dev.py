@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from standardwebhooks import Webhook
 
 from kongflow_events import embedded
 from kongflow_events.cli import main
 from tests.processes import Http, alive, query, running
+from tests.receiver import Receiver
 from tests.servers import eventually, free_port
 
 ORDER = {"name": "order.paid", "payload": {"amount": 42}}
@@ -58,6 +60,22 @@ def test_the_example_of_the_readme_works_and_a_second_start_finds_everything(hom
     with dev(home, port) as (http, _):
         assert (home / "dev.env").read_text() == first
         assert runs(http, "1") == 1
+
+
+def test_webhooks_are_signed_with_the_same_secret_after_another_start(home: Path) -> None:
+    port = free_port()
+    with Receiver() as target:
+        rule = {"event": "order.paid", "dispatchable": {"type": "WEBHOOK", "url": target.url}}
+        with dev(home, port) as (http, _):
+            webhook = Webhook(http("POST", "/api/v1/event-dispatchers", rule)["secret"])
+            http("POST", "/api/v1/events", {"event": {"id": "1", **ORDER}})
+            eventually(lambda: len(target.calls) == 1)
+        with dev(home, port) as (http, _):
+            http("POST", "/api/v1/events", {"event": {"id": "2", **ORDER}})
+            eventually(lambda: len(target.calls) == 2)
+
+    assert [webhook.verify(call.body, call.headers)["id"] for call in target.calls] == ["1", "2"]
+    assert oct((home / "secret.key").stat().st_mode)[-3:] == "600"
 
 
 def test_killed_in_the_middle_of_sends_it_loses_nothing_and_leaves_no_orphan(home: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 from collections import Counter
 from random import Random
 from typing import Any
@@ -13,7 +10,8 @@ import pytest
 
 from kongflow_events import filters
 from kongflow_events.filters import parsing
-from tests.integration.test_sdk import PROJECT, Driver, driver
+from tests.integration.test_sdk import driver
+from tests.node import Script, asked
 
 __all__ = ["driver"]
 
@@ -130,17 +128,7 @@ OPERANDS = {
 
 def upstream(cases: list[dict[str, Any]]) -> list[bool | None]:
     """What the published matcher says of each case; None where it refuses the filter."""
-    node = shutil.which("node")
-    assert node
-    said = subprocess.run(
-        [node, "matcher.mjs"],
-        cwd=PROJECT,
-        input="".join(json.dumps(case) + "\n" for case in cases),
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return [json.loads(line) for line in said.splitlines()]
+    return asked("matcher.mjs", cases)
 
 
 def ours(case: dict[str, Any]) -> bool | None:
@@ -199,7 +187,7 @@ def keys_of(filter_: Any) -> list[str]:
     return [*filter_, *(key for value in filter_.values() for key in keys_of(value))]
 
 
-def test_generated_filters_come_out_as_the_published_matcher_has_them(driver: Driver) -> None:
+def test_generated_filters_come_out_as_the_published_matcher_has_them(driver: Script) -> None:
     maker = Maker(Random(SEED))
     cases = []
     for _ in range(CASES):
@@ -227,7 +215,7 @@ def test_generated_filters_come_out_as_the_published_matcher_has_them(driver: Dr
     assert min(maker.used[name] for name in OPERANDS) >= 500, maker.used
 
 
-def test_a_filter_without_keys_asks_nothing_where_upstream_wants_an_element(driver: Driver) -> None:
+def test_a_filter_without_keys_asks_nothing_where_upstream_wants_an_element(driver: Script) -> None:
     case = {"payload": [], "filter": {}}
 
     assert (upstream([case]), ours(case)) == ([False], True)

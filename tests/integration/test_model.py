@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 )
 
 from kongflow_events import actors, errors, logs, schemas, words
+from kongflow_events import settings as configuration
 from kongflow_events.services import cancel, dispatchers, expire, ingest, redrive
 from kongflow_events.services.relay import Relay
 from kongflow_events.store import db
@@ -42,6 +43,7 @@ _PASS = """
 UPDATE outbox SET due_at = due_at - %(time)s::interval, hint_at = hint_at - %(time)s::interval,
                   lease_until = lease_until - %(time)s::interval;
 UPDATE event_records SET deliver_at = deliver_at - %(time)s::interval;
+UPDATE targets SET rests_until = rests_until - %(time)s::interval, failing_since = failing_since - %(time)s::interval;
 UPDATE event_dispatchers SET expires_at = expires_at - %(time)s::interval;
 """
 
@@ -179,7 +181,7 @@ class Service(RuleBasedStateMachine):
                 dispatchers.delete_event_dispatcher(environment, one)
                 del self.model.dispatchers[one]
                 return
-            dispatcher.enabled = change == "enabled"
+            dispatcher.enabled, dispatcher.rests = change == "enabled", -1
             switched = schemas.DispatcherChange(enabled=dispatcher.enabled)
             dispatchers.update_event_dispatcher(environment, one, switched)
 
@@ -232,7 +234,7 @@ class Service(RuleBasedStateMachine):
     def the_relay_ticks(self, away: bool) -> None:
         self.hints.away = away
         before = len(self.hints.waiting)
-        Relay(self.hints, batch=100, high_water=100).tick()
+        Relay(self.hints, batch=100, high_water=100, places=100).tick()
         self.hints.away = False
         if not away:
             hinted = {one: hint.alone for hint in self.hints.waiting[before:] for one in hint.ids}
@@ -432,6 +434,10 @@ def service(store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[]
     """Makes machines on one database, which each of them empties."""
     with db.unit():
         db.run(Path(__file__).with_name("model.sql").read_text(encoding="utf-8"))
+    # Many calls at once, and as many failures as may come: circuits and places have tests of their own.
+    monkeypatch.setenv("KONGFLOW_TARGET_CONCURRENCY", "100")
+    monkeypatch.setenv("KONGFLOW_CIRCUIT_FAILURES", "1000000")
+    configuration.current.cache_clear()
     # Failures that are meant, by the thousand, need no traceback.
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=False
@@ -440,6 +446,8 @@ def service(store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[]
         tenants = [_tenant(name, target.url) for name in ("alice", "bob")]
         yield type("Service", (Service,), {"tenants": tenants, "receiver": target})
     logs.configure()
+    monkeypatch.undo()
+    configuration.current.cache_clear()
 
 
 def _check(service: Callable[[], Service], examples: int) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import typing
+import uuid
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
@@ -18,7 +19,7 @@ from click.testing import CliRunner
 from falcon import testing
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from kongflow_events import models, settings
+from kongflow_events import models, settings, vault, words
 from kongflow_events.cli import main
 from kongflow_events.schemas import answers, examples, queries, typed
 from kongflow_events.services import redrive, replay
@@ -164,9 +165,10 @@ class TestExamples:
                 event="a",
                 source="a",
                 dispatchable_id="a",
-                dispatchable=factory.to_job(ours),
+                dispatchable={"type": words.WEBHOOK, "url": "http://127.0.0.1:9/", "format": "event"},
                 **where,
             )
+            vault.keep(uuid.UUID(examples.DISPATCHER), "hmac")
             models.JobRun.create(
                 id=examples.RUN,
                 job_id=version.job_id,

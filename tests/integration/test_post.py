@@ -147,14 +147,14 @@ class TestPost:
         with Receiver() as target:
             made = waiting(target.url)
             with db.unit():
-                slow = posts.claim(made, 60)
+                slow = posts.claim(made, 60, 4)
                 assert slow is not None
-                assert posts.claim(made, 60) is None
+                assert posts.claim(made, 60, 4) is None
                 db.run("UPDATE outbox SET lease_until = now() - interval '1 s'")
-                quick = posts.claim(made, 60)
+                quick = posts.claim(made, 60, 4)
                 assert quick is not None
-                assert posts.finish(slow, "DEAD", "late", posts.Attempt(1, "refused", 1)) is False
-                posts.postpone(slow, 1, posts.Attempt(1, "refused", 1))
+                assert posts.finish(slow, "DEAD", "late", posts.Attempt(1, "refused", 1)) is None
+                assert not posts.postpone(slow, 1, posts.Attempt(1, "refused", 1))
                 assert self.attempts() == []
                 assert posts.finish(quick, "SUCCEEDED", None, posts.Attempt(2, "succeeded", 1, 200))
 
@@ -167,7 +167,7 @@ class TestPost:
         made = waiting("http://127.0.0.1:1/")
         with db.unit():
             db.run("UPDATE outbox SET hint_at = now() + %s::interval, hints = 12", (pause,))
-            assert posts.claim(made, 60)
+            assert posts.claim(made, 60, 4)
 
         [row] = self.owed()
         assert (row.hint_at == row.lease_until) is hinted_at_the_leases_end

@@ -53,7 +53,7 @@ def queues() -> Queues:
 
 @pytest.fixture
 def relay(queues: Queues) -> Relay:
-    return Relay(queues, batch=10, high_water=5)
+    return Relay(queues, batch=10, high_water=5, places=4)
 
 
 def owe(count: int, kind: str = "deliver", lane: uuid.UUID | None = None, due: str = "0 s", hints: int = 0) -> None:
@@ -160,7 +160,7 @@ def test_a_tick_ends_although_the_backlog_does_not_and_leaves_no_other_kind_behi
     owe(1000)
     owe(3, kind="post")
 
-    assert Relay(queues, batch=10, high_water=5).tick() > 0
+    assert Relay(queues, batch=10, high_water=5, places=4).tick() > 0
     assert len(queues.taken("post")) == 3
 
 
@@ -179,7 +179,7 @@ def test_lanes_take_turns_once_not_everything_fits(relay: Relay, queues: Queues)
 
 def test_who_has_few_rows_is_in_no_message_of_who_has_many_and_before_them(queues: Queues) -> None:
     busy, quiet = uuid.UUID(int=1), uuid.UUID(int=2)
-    relay = Relay(queues, batch=10, high_water=50)
+    relay = Relay(queues, batch=10, high_water=50, places=4)
     owe(1000, lane=busy)
     relay.tick()
     do(queues.taken("deliver"))
@@ -197,7 +197,7 @@ def test_no_more_rows_of_a_crowded_lane_are_under_way_than_workers_can_take_and_
     queues: Queues,
 ) -> None:
     busy, quiet = uuid.UUID(int=1), uuid.UUID(int=2)
-    relay = Relay(queues, batch=10, high_water=50)
+    relay = Relay(queues, batch=10, high_water=50, places=4)
     owe(1000, lane=busy)
     under_way: list[int] = []
     for others in (0, 0, 1, 1):
@@ -215,7 +215,7 @@ def test_rows_of_a_crowded_lane_whose_messages_were_lost_hold_up_no_others(
     queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kongflow_events.services.relay._LOST", 0.0)
-    relay = Relay(queues, batch=10, high_water=50)
+    relay = Relay(queues, batch=10, high_water=50, places=4)
     owe(1000)
     hinted: set[str] = set()
     while len(hinted) < 1000 and relay.tick():
@@ -248,16 +248,16 @@ def test_nothing_moves_while_the_broker_cannot_be_asked(relay: Relay, queues: Qu
 def test_rows_are_set_back_when_publishing_fails(queues: Queues) -> None:
     owe(3)
     queues.refuses = True
-    assert Relay(queues, batch=10, high_water=5).tick() == 0
+    assert Relay(queues, batch=10, high_water=5, places=4).tick() == 0
 
     assert {row.hints for row in rows()} == {0}
     queues.refuses = False
-    assert Relay(queues, batch=10, high_water=5).tick() == 3
+    assert Relay(queues, batch=10, high_water=5, places=4).tick() == 3
 
 
 def test_two_relays_hint_each_row_once(queues: Queues) -> None:
     owe(40)
-    relays = [Relay(queues, batch=10, high_water=50) for _ in range(2)]
+    relays = [Relay(queues, batch=10, high_water=50, places=4) for _ in range(2)]
 
     assert sum(relay.tick() for relay in relays) == 40
     assert len(set(queues.taken("deliver"))) == 40

@@ -5,14 +5,11 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
-import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -24,43 +21,17 @@ from kongflow_events.services import keys
 from kongflow_events.store import db
 from kongflow_events.web.app import create_app
 from tests import factory
-
-PROJECT = Path(__file__).parent.parent / "sdk"
+from tests.node import Script
 
 
 class SdkError(Exception):
     """What the client threw."""
 
 
-class Driver:
-    """The client's own process; it works for any service and key."""
-
-    def __init__(self) -> None:
-        node = shutil.which("node")
-        assert node, "Node.js is missing: apt-get install -y nodejs npm"
-        self._process = subprocess.Popen(
-            [node, "driver.mjs"], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        """One line there, one line back."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-
-
 class Sdk:
     """The client, its methods by their own names."""
 
-    def __init__(self, driver: Driver, url: str, key: str) -> None:
+    def __init__(self, driver: Script, url: str, key: str) -> None:
         self._driver = driver
         self._where = {"url": url, "key": key}
 
@@ -83,13 +54,9 @@ class Threaded(ThreadingHTTPServer, WSGIServer):
 
 
 @pytest.fixture(scope="session")
-def driver() -> Iterator[Driver]:
+def driver() -> Iterator[Script]:
     """The locked project with its packages, running."""
-    if not (PROJECT / "node_modules").exists():
-        npm = shutil.which("npm")
-        assert npm, "npm is missing: apt-get install -y nodejs npm"
-        subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=PROJECT, check=True, capture_output=True)
-    made = Driver()
+    made = Script("driver.mjs")
     yield made
     made.close()
 
@@ -135,7 +102,7 @@ def url(service: Watched) -> Iterator[str]:
 
 
 @pytest.fixture
-def sdk(url: str, environment: words.Environment, driver: Driver) -> Sdk:
+def sdk(url: str, environment: words.Environment, driver: Script) -> Sdk:
     with db.unit():
         return Sdk(driver, url, keys.create_key(environment).key)
 
@@ -416,11 +383,11 @@ class TestRefusals:
             with pytest.raises(SdkError, match=f"^{re.escape(said)}$"):
                 sdk(method, *args)
 
-    def test_a_wrong_key_is_said_so_without_retrying(self, url: str, driver: Driver) -> None:
+    def test_a_wrong_key_is_said_so_without_retrying(self, url: str, driver: Script) -> None:
         with pytest.raises(SdkError, match="^Invalid or Missing API key$"):
             Sdk(driver, url, "tr_dev_wrong")("sendEvent", {"name": "a"})
 
-    def test_a_rate_limit_is_said_so_without_retrying(self, environment: words.Environment, driver: Driver) -> None:
+    def test_a_rate_limit_is_said_so_without_retrying(self, environment: words.Environment, driver: Script) -> None:
         service = Watched({"KONGFLOW_KEY_RATE": "0.01", "KONGFLOW_KEY_BURST": "1"})
         with db.unit():
             key = keys.create_key(environment).key
@@ -436,7 +403,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(("key", "said"), [("", "Missing API key"), ("nonsense", "Invalid API key")])
     def test_a_key_of_another_form_never_leaves_the_client(
-        self, url: str, service: Watched, driver: Driver, key: str, said: str
+        self, url: str, service: Watched, driver: Script, key: str, said: str
     ) -> None:
         with pytest.raises(SdkError, match=said):
             Sdk(driver, url, key)("sendEvent", {"name": "a"})
@@ -501,7 +468,7 @@ class TestReactions:
     SHOWN = {"id": "1", "name": "a", "createdAt": "2001-09-09", "updatedAt": "2001-09-09", "runs": []}
 
     @pytest.fixture
-    def told(self, driver: Driver) -> Iterator[Callable[..., Sdk]]:
+    def told(self, driver: Script) -> Iterator[Callable[..., Sdk]]:
         """The client of a server that gives one answer, whatever it is asked."""
         said: dict[str, Any] = {}
 
@@ -588,7 +555,7 @@ class TestRetries:
     """What the client does by itself when a server in our place answers so."""
 
     @pytest.fixture
-    def asked(self, driver: Driver) -> Iterator[tuple[Sdk, list[str], list[int]]]:
+    def asked(self, driver: Script) -> Iterator[tuple[Sdk, list[str], list[int]]]:
         """The client, the paths it asked for, and the statuses it is to meet, one after the other."""
         paths: list[str] = []
         statuses: list[int] = []

@@ -33,6 +33,7 @@ TYPES = {
     "BIGINT": "bigint",
     "BIGAUTO": "bigint",
     "DOUBLE": "double precision",
+    "UUID[]": "ARRAY",
 }
 
 COLUMNS = """

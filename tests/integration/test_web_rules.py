@@ -10,9 +10,11 @@ import pytest
 from falcon import testing
 
 from kongflow_events import models
+from kongflow_events.services import deliver, post
 from kongflow_events.store import db
-from tests import factory
+from tests import factory, receiver
 from tests.integration.conftest import Api
+from tests.receiver import Receiver
 
 RULES = "/api/v1/event-dispatchers"
 
@@ -22,6 +24,23 @@ def job(slug: str = "ship", version: str = "1.0.0", **trigger: Any) -> dict[str,
 
 
 class TestDispatchers:
+    def test_one_that_calls_a_url_shows_how_its_receiver_is_doing(self, alice: Api) -> None:
+        with Receiver(receiver.status(503, Retry_After="600")) as hook:
+            path = f"{RULES}/{factory.dispatcher(alice.environment, to=factory.to_url(hook.url))}"
+            assert alice.get(path).json["target"] is None
+            alice.send(id="1")
+            with db.unit():
+                record = models.EventRecord.get(models.EventRecord.event_id == "1").id
+            post.post(deliver.deliver([record])["post"])
+
+        target = alice.get(path).json["target"]
+        assert (target["state"], target["consecutiveFailures"], target["openedAt"]) == ("closed", 1, None)
+        [waiting] = alice.get("/api/v1/invocations").json["data"]
+        assert target["resumesAt"] <= waiting["nextAttemptAt"]
+        assert alice.get(RULES).json["data"][0]["target"] == target
+        enabled = alice("PATCH", path, {"enabled": True}).json["target"]
+        assert (enabled["consecutiveFailures"], enabled["resumesAt"]) == (0, None)
+
     def test_a_rule_is_written_read_changed_and_deleted(self, alice: Api) -> None:
         version = factory.job(alice.environment)
         made = alice.post(

@@ -6,16 +6,20 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import urllib3
+from standardwebhooks import Webhook
 
 from faults.machines import members
 from kongflow_events.services import environments, keys
 from kongflow_events.store import db
+from tests import receiver
 from tests.processes import Http, procfile, query, running
 from tests.receiver import Receiver
 from tests.servers import RabbitMQ, RabbitMQNode, eventually, free_port
@@ -112,6 +116,44 @@ def test_messages_pass_through_each_queue_and_a_url_is_called(service: Service) 
             eventually(lambda: len(target.calls) == 1)
             eventually(lambda: service.count("SELECT count(*) FROM outbox") == 0)
     assert service.count("SELECT count(*) FROM event_dispatchers WHERE one_shot") == 0
+
+
+def test_every_call_of_a_webhook_is_verified_while_its_secret_changes_and_after_posters_are_killed(
+    service: Service,
+) -> None:
+    commands = procfile()
+    others = [commands[name] for name in ("web", "worker", "scheduler")]
+    # A call that was cut is repeated when its lease is over: ten seconds after the time-out.
+    environ = {**service.environ, "KONGFLOW_POST_TIMEOUT": "1"}
+
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.5)
+        receiver.status(200)(handler)
+
+    with Receiver(slow) as target, running(others, environ, service.log):
+        service.http.wait()
+        rule = {"event": "order.paid", "dispatchable": {"type": "WEBHOOK", "url": target.url}}
+        made = service.http("POST", "/api/v1/event-dispatchers", rule)
+        for number in range(200):
+            service.send(str(number))
+        with running([commands["poster"]], environ, service.log) as [poster]:
+            eventually(lambda: len(target.calls) >= 4)
+            os.killpg(poster.pid, signal.SIGKILL)
+        rotate = f"/api/v1/event-dispatchers/{made['id']}/secret/rotate"
+        secret = service.http("POST", rotate, {"overlapInSeconds": 3600})["secret"]
+        with running([commands["poster"]], environ, service.log):
+            eventually(lambda: service.count("SELECT count(*) FROM outbox") == 0, 60)
+
+    bodies = {call.headers["webhook-id"]: call.body for call in target.calls}
+    assert len(bodies) == 200
+    assert len(target.calls) > 200
+    assert all(bodies[call.headers["webhook-id"]] == call.body for call in target.calls)
+    # Whoever has not heard of the new secret yet takes every call, whoever has it takes those that both have signed.
+    since = [call for call in target.calls if " " in call.headers["webhook-signature"]]
+    assert 0 < len(since) < len(target.calls)
+    for known, calls in ((made["secret"], target.calls), (secret, since)):
+        for call in calls:
+            Webhook(known).verify(call.body, call.headers)
 
 
 def test_invocations_are_hinted_through_their_queue(service: Service) -> None:
@@ -228,7 +270,7 @@ def test_every_process_stops_when_it_is_asked_to(started: Service) -> None:
 def test_a_key_is_asked_for_before_a_stalled_body_is_waited_for(started: Service) -> None:
     host, port = started.http.url.removeprefix("http://").split(":")
     head = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer nope\r\nContent-Length: 100\r\n\r\n"
-    stalled = [socket.create_connection((host, int(port)), 5) for _ in range(40)]
+    stalled = [socket.create_connection((host, int(port)), 5) for _ in range(200)]
     try:
         for connection in stalled:
             connection.sendall(head)

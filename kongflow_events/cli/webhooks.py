@@ -1,0 +1,196 @@
+"""`webhooks`: made, listed, tested, deleted, and given new secrets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import click
+
+from kongflow_events.cli import output
+from kongflow_events.cli.client import call, json_option, known, segment
+
+RULES: Final = "/api/v1/event-dispatchers"
+_POLL_SECONDS: Final = 0.2
+# What a page of dispatchers may hold.
+_PAGE: Final = 100
+
+
+@click.group()
+def webhooks() -> None:
+    """URLs that are called for every event, with a signature that they can trust."""
+
+
+@webhooks.command("create")
+@click.argument("url")
+@click.option("--event", "names", multiple=True, required=True, help="A name it listens to; may be given again.")
+@click.option("--source", default=None, help="The source it listens to. [default: trigger.dev]")
+@click.option("--filter", "payload_filter", default=None, metavar="JSON", help="What the payload must be like.")
+@click.option("--context-filter", default=None, metavar="JSON", help="What the context must be like.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of every call.")
+@click.option("--format", "format_", type=click.Choice(["event", "cloudevent"]), default=None, help="What the body is.")
+@click.option("--signing", type=click.Choice(["hmac", "ed25519"]), default=None, help="What signs it. [default: hmac]")
+@click.option("--timeout", type=int, default=None, metavar="SECONDS", help="How long one call may take.")
+@click.option("--rate-limit", type=int, default=None, help="How many calls a second at the most.")
+@click.option("--max-concurrency", type=int, default=None, help="How many calls at the same time at the most.")
+@click.option("--id", "dispatchable_id", default=None, help="Tells several webhooks of one URL apart.")
+@output.as_json
+def create(url: str, names: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Call URL for every event of these names. The secret is shown once.
+
+    Example: kongflow-events webhooks create https://shop.example.com/hooks --event order.paid --event 'invoice.*'
+    """
+    dispatchable = {
+        "type": "WEBHOOK",
+        "url": url,
+        "headers": _headers(given["headers"]) or None,
+        "format": given["format_"],
+        "signing": given["signing"],
+        "timeoutInSeconds": given["timeout"],
+        "rateLimit": given["rate_limit"],
+        "maxConcurrency": given["max_concurrency"],
+    }
+    body = {
+        "event": list(names),
+        "source": given["source"],
+        "payloadFilter": json_option(given["payload_filter"], "--filter"),
+        "contextFilter": json_option(given["context_filter"], "--context-filter"),
+        "dispatchable": known(dispatchable),
+        "dispatchableId": given["dispatchable_id"],
+    }
+    made = call("POST", RULES, known(body))
+    for warning in made["warnings"]:
+        click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
+    if as_json:
+        output.show_json(made)
+        return
+    output.show_fields([("id", made["id"]), ("listens to", ", ".join(made["event"])), ("calls", url), _key(made)])
+
+
+@webhooks.command("list")
+@output.as_json
+def list_webhooks(as_json: bool) -> None:
+    """List webhooks, newest first.
+
+    Example: kongflow-events webhooks list
+    """
+    found = list(_all())
+    if as_json:
+        output.show_json(found)
+        return
+    rows = [
+        [
+            one["id"],
+            ", ".join(one["event"]),
+            one["dispatchable"]["url"],
+            one["signing"]["kind"],
+            "enabled" if one["enabled"] else "disabled",
+        ]
+        for one in found
+    ]
+    output.show_table(["ID", "EVENT", "CALLS", "SIGNING", "STATE"], rows)
+
+
+@webhooks.command("test")
+@click.argument("webhook_id", metavar="WEBHOOK")
+@click.option("--wait", "seconds", type=float, default=30.0, show_default=True, help="Seconds to wait for an answer.")
+@output.as_json
+def test_webhook(webhook_id: str, seconds: float, as_json: bool) -> None:
+    """Send a webhook a signed event `kongflow.webhook.test`, once, and show what it answers.
+
+    Ends with 1 when that is not a 2xx, or nothing came.
+
+    Example: kongflow-events webhooks test 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
+    """
+    made = call("POST", f"{RULES}/{segment(webhook_id)}/test")
+    told = _first_attempt(made, time.monotonic() + seconds)
+    if told["status"] == "PENDING":
+        # It was asked for once: what fails is not to be tried again for hours.
+        call("POST", f"/api/v1/events/{segment(made['eventId'])}/cancel")
+    if as_json:
+        output.show_json(told)
+    else:
+        _show_attempt(told)
+    if told["status"] != "SUCCEEDED":
+        raise SystemExit(output.FAILED)
+
+
+@webhooks.command("delete")
+@click.argument("webhook_id", metavar="WEBHOOK")
+def delete(webhook_id: str) -> None:
+    """Delete a webhook and its secrets; calls that are still owed to it are skipped.
+
+    Example: kongflow-events webhooks delete 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
+    """
+    click.echo(f"{call('DELETE', f'{RULES}/{segment(webhook_id)}')['id']}  deleted")
+
+
+@webhooks.group()
+def secret() -> None:
+    """What a webhook's calls are signed with."""
+
+
+@secret.command("rotate")
+@click.argument("webhook_id", metavar="WEBHOOK")
+@click.option(
+    "--overlap", type=int, default=None, metavar="SECONDS", help="How long the old ones sign. [default: a day]"
+)
+@output.as_json
+def rotate(webhook_id: str, overlap: int | None, as_json: bool) -> None:
+    """Give a webhook a new secret, shown once; those before it sign beside it until the overlap is over.
+
+    Example: kongflow-events webhooks secret rotate 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42 --overlap 3600
+    """
+    body = known({"overlapInSeconds": overlap})
+    rotated = call("POST", f"{RULES}/{segment(webhook_id)}/secret/rotate", body)
+    if as_json:
+        output.show_json(rotated)
+        return
+    output.show_fields(
+        [("id", rotated["dispatcherId"]), _key(rotated), ("others until", rotated["othersUntil"] or "now")]
+    )
+
+
+def _headers(lines: Sequence[str]) -> dict[str, str]:
+    pairs = [line.partition(":") for line in lines]
+    if not all(colon for _, colon, _ in pairs):
+        raise click.BadParameter("no header: write 'Name: value'", param_hint="--header")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _key(made: dict[str, Any]) -> tuple[str, str]:
+    """What the receiver needs, and what it is called."""
+    public: str | None = made["signing"]["publicKey"]
+    return ("public key", public) if public else ("secret", made["secret"])
+
+
+def _all() -> Iterator[dict[str, Any]]:
+    cursor = None
+    while True:
+        page = call("GET", RULES, limit=_PAGE, cursor=cursor)
+        yield from (one for one in page["data"] if one["dispatchable"]["type"] == "WEBHOOK")
+        cursor = page["nextCursor"]
+        if cursor is None:
+            return
+
+
+def _first_attempt(invocation: dict[str, Any], until: float) -> dict[str, Any]:
+    """The invocation when something is known of it, or when it is time."""
+    while True:
+        told: dict[str, Any] = call("GET", f"/api/v1/invocations/{invocation['id']}")
+        if told["attemptList"] or told["status"] != "PENDING" or time.monotonic() > until:
+            return told
+        time.sleep(_POLL_SECONDS)
+
+
+def _show_attempt(told: dict[str, Any]) -> None:
+    if not told["attemptList"]:
+        click.echo(told["reason"] or "not called in time: is a poster running?")
+        return
+    last = told["attemptList"][-1]
+    status = str(last["statusCode"]) if last["statusCode"] else last["outcome"]
+    output.show_fields([("answer", status), ("took", f"{last['durationMs']} ms"), ("id", told["id"])])
+    for name, value in (last["requestHeaders"] or {}).items():
+        click.echo(f"> {name}: {value}")
+    click.echo(last["answer"] or last["error"] or "")
