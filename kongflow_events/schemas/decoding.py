@@ -28,7 +28,7 @@ def decode(body: bytes) -> Any:
         value = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
         raise errors.Refused(INVALID_JSON) from None
-    if _UNHEARD_OF.search(body) and _UNHEARD_OF.search(_STRING.sub(b"", body)):
+    if _is_unheard_of(body) and _is_unheard_of(_STRING.sub(b"", body)):
         raise errors.Refused(INVALID_JSON)
     # The escape is the only way to write it: a bare NUL is no JSON.
     if b"\\u0000" in body and (issues := [errors.Issue("invalid_string", at, _NUL) for at in _nul_paths(value, "")]):
@@ -41,18 +41,32 @@ _NUL = "Text must not contain the NUL character"
 
 def _depth(body: bytes) -> int:
     """How deep objects and arrays nest in `body`; brackets inside strings do not count."""
-    deepest = depth = 0
-    for bracket in _BRACKET.findall(_STRING.sub(b"", body)):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+    # A level at a time, and no bracket by itself: a bulk has ten thousand of them.
+    brackets = _STRING.sub(b"", body).translate(_ONE_KIND, _NO_BRACKETS)
+    for depth in range(DEEPEST + 1):
+        outer = brackets.replace(b"{}", b"")
+        if len(outer) == len(brackets):
+            # Nothing is left of JSON; of anything else, what is opened and never closed.
+            return depth + outer.count(b"{")
+        brackets = outer
+    return DEEPEST + 1
+
+
+def _is_unheard_of(body: bytes) -> bool:
+    """Whether `body` may have a number that decodes, to zero or to fewer digits, but that PostgreSQL cannot hold."""
+    if (b"e-" in body or b"E-" in body) and _TINY.search(body):
+        return True
+    return len(body) >= _TOO_LONG and _TOO_MANY in body.translate(_ONE_DIGIT)
 
 
 # Possessive, and content with a string that never ends: no body makes it look at a byte twice.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
-_BRACKET = re.compile(rb"[\[\]{}]")
-# Numbers that decode (to zero, or to fewer digits) but that PostgreSQL's numeric cannot hold.
-_UNHEARD_OF = re.compile(rb"(?<!\d)\d{4301}|[eE]-0*[1-9]\d{3}")
+_ONE_KIND: Final = bytes.maketrans(b"[]", b"{}")
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_TINY = re.compile(rb"[eE]-0*[1-9]\d{3}")
+_TOO_LONG: Final = 4301
+_TOO_MANY: Final = b"0" * _TOO_LONG
+_ONE_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
 
 
 def _nul_paths(value: Any, path: str) -> Iterator[str]:

@@ -259,6 +259,8 @@ def _with_arrays(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _array(values: list[Any]) -> str:
+    if values.count(None) == len(values):
+        return f"{{{','.join(['NULL'] * len(values))}}}"
     return f"{{{','.join([_WRITERS[type(value)](value) for value in values])}}}"
 
 
