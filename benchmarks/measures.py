@@ -101,7 +101,7 @@ def offer(bench: Bench, rate: float, seconds: float, *, ids: bool = True) -> dic
     }
 
 
-def bulk(bench: Bench, count: int, size: int = 1000, connections: int = 2) -> dict[str, Any]:
+def bulk(bench: Bench, count: int, size: int = 1000, connections: int = 4) -> dict[str, Any]:
     """E: `size` orders a request; ingest alone, then with all their runs."""
     assert bench.system.bulk_path is not None
     bodies = workload.bulks(list(_orders(count)), size)
