@@ -23,7 +23,7 @@ bench: .venv/installed
 # Everything that is known to break a service, done to this one: docs/reliability.md.
 faults: .venv/installed
 	@.ci/services rabbitmq
-	@.ci/timed "make faults" .ci/faults
+	@.ci/timed "make faults" .ci/faults --again
 
 faults-full: .venv/installed
 	@.ci/services rabbitmq compiler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from faults import invariants
 from faults.evidence import Evidence, percentile
 
 FOLDER = Path(".cache/faults")
+# The findings that a stalled machine can bring about all by itself.
+_LATE = re.compile(r": not within |^I6: drained after |^I10: p99 |^a claim takes |^a call took |^attempt \d+ came ")
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -90,6 +93,12 @@ class Record(msgspec.Struct, frozen=True):
     def green(self) -> bool:
         """Whether everything held."""
         return not self.findings and not self.lost and not self.duplicated
+
+    @property
+    def only_late(self) -> bool:
+        """Whether everything came about and nothing was done twice, but something took longer than was promised."""
+        on_time = [finding for finding in self.findings if not _LATE.search(finding)]
+        return bool(self.findings) and not on_time and not self.lost and not self.duplicated
 
 
 def keep(records: Sequence[Record], name: str) -> Path:

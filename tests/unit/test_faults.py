@@ -141,6 +141,26 @@ def test_a_record_is_green_only_without_findings_and_losses() -> None:
     assert record.totals([of(FINE), of(FINE, "late")]).startswith("1 of 2 green; 2 events acknowledged, 0 lost")
 
 
+@pytest.mark.parametrize(
+    ("findings", "lost", "only_late"),
+    [
+        ([], 0, False),
+        (["poster back: not within 10 s"], 0, True),
+        (["I6: drained after 25.1 s, 22 s were promised", "I10: p99 612 ms against 91 ms before"], 0, True),
+        (["I6: 3 rows are owed 72 s after the faults", "I6: drained after 72.0 s, 12 s were promised"], 0, False),
+        (
+            ["poster back: not within 10 s", "I5: invocation 1 was called again 4 s later, and nothing had happened"],
+            0,
+            False,
+        ),
+        (["poster back: not within 10 s"], 1, False),
+        (["OperationalError: the database is away"], 0, False),
+    ],
+)
+def test_what_was_only_late_is_told_from_what_is_wrong(findings: list[str], lost: int, only_late: bool) -> None:
+    assert record.Record("F2", 1, findings=findings, lost=lost).only_late is only_late
+
+
 def test_the_proxy_sends_on_what_was_refused_or_closed_before_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     def hang_up(handler: BaseHTTPRequestHandler) -> None:
         handler.close_connection = True
