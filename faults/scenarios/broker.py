@@ -11,7 +11,8 @@ import pika
 
 from faults.run import Run
 from faults.scenarios.registry import fault
-from kongflow_events import words
+from faults.sink import SLOW
+from kongflow_events import settings, words
 from kongflow_events.broker.hints import encode
 
 # Seconds without a fault, to compare with.
@@ -91,7 +92,7 @@ def emptied(run: Run) -> None:
 @fault("F11", "every connection to RabbitMQ is closed during slow calls, then the poster is killed", quick=True)
 def connections_closed(run: Run) -> None:
     """Acknowledgements of before do not hit messages of after."""
-    run.add_hook("slow")
+    slow = run.add_hook("slow")
     with run.load(30):
         for _ in range(int(run.between(1, 3))):
             run.pause(3)
@@ -100,6 +101,9 @@ def connections_closed(run: Run) -> None:
             run.pause(1)
             run.world.processes.signal_group("poster", signal.SIGKILL)
             run.within(_CONSUMERS_BACK, "poster back", run.world.consuming)
+    waiting = run.world.number(f"SELECT count(*) FROM outbox WHERE lane = '{slow.dispatcher_id}'")
+    # More slow calls come than one target is made at a time.
+    run.drain_bound += waiting * SLOW / settings.Settings().target_concurrency
     run.expect_no_failed_request()
 
 
