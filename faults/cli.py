@@ -101,6 +101,7 @@ class Suite:
             world.__exit__()
 
     def _in(self, world: World, name: str, seed: int, body: Callable[[Run], None]) -> Record:
+        world.empty_queues()
         world.measure_sizes()
         run = Run(world, name, seed, full=self._full)
         body(run)

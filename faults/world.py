@@ -184,6 +184,13 @@ class World:
         """What `/switched` answers from now on."""
         self._http.request("PUT", f"{self.sink_url}/mode/{mode}")
 
+    def empty_queues(self) -> None:
+        """Throw away the messages that an earlier fault has left: the next one counts those of its own."""
+        connection = self.node.connect()
+        for kind in words.KINDS:
+            connection.channel().queue_purge(kind)
+        connection.close()
+
     def measure_sizes(self) -> None:
         """Remember how many threads and files each process has now."""
         self._sizes = {pid: threads_and_files(pid) for pid in self.processes.all()}
