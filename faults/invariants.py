@@ -118,7 +118,19 @@ def explained(earlier: Call, later: Call, seen: Evidence) -> bool:
     """
     if any(str(one.invocation_id) == earlier.id and one.outcome != "succeeded" for one in seen.tries):
         return True
-    return any(earlier.at - _AHEAD <= one.at <= later.at and _is_cause(one.what) for one in seen.journal)
+    if any(earlier.at - _AHEAD <= one.at <= later.at and _is_cause(one.what) for one in seen.journal):
+        return True
+    return _was_away(earlier.at, seen)
+
+
+def _was_away(at: float, seen: Evidence) -> bool:
+    """Whether the database was in a bad way at this time, by the last that the journal said of it before."""
+    said = [one.what for one in seen.journal if one.at <= at and one.what in _AWAY | _BACK]
+    return bool(said) and said[-1] in _AWAY
+
+
+_AWAY = {"database crashed", "database frozen", "database disk full", "database connections taken"}
+_BACK = {"database started", "database flows", "database connections given back"}
 
 
 def _is_cause(what: str) -> bool:

@@ -109,11 +109,20 @@ class Together(Generic[Item, Result]):
             for caller, result in zip(callers, self._work([caller.item for caller in callers]), strict=True):
                 caller.result = result
         except BaseException as error:  # noqa: BLE001 - raised by each of its callers; none may wait for ever
-            for caller in callers:
+            if self._of_all(error):
+                others += self._leave(line)
+            for caller in (mine, *others):
                 caller.failure, caller.alone = error, not others
         self._hand_over(name, line)
         for caller in others:
             caller.turn.release()
+
+    def _leave(self, line: _Line[Item, Result]) -> list[_Caller[Item, Result]]:
+        """Everybody who waits: theirs would be the same failure, after as long again."""
+        with self._lock:
+            waiting = list(line.waiting)
+            line.waiting.clear()
+        return waiting
 
     def _hand_over(self, name: Hashable, line: _Line[Item, Result]) -> None:
         """Let the first of those who wait lead the next round; an empty line is forgotten."""

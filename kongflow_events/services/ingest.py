@@ -15,8 +15,10 @@ from kongflow_events.together import Together
 
 # Retention may take a record away between the two statements; more often than this in a row is not retention.
 _ROUNDS = 5
-# Events that one statement stores for callers who came together.
+# Events that one statement stores for callers who came together, and the characters above which one has a statement of its
+# own: others would wait for it, and many of them for longer than a statement may take.
 _MOST_TOGETHER = 50
+_LARGEST_TOGETHER = 16_384
 # Seconds after which a statement has met somebody's lock, and how many may: then others go on beside it.
 _PATIENCE = 0.02
 _AT_ONCE = 4
@@ -27,12 +29,13 @@ def ingest_send_event(
 ) -> models.EventRecord:
     """Store `event`; returns the record, whether it is new, changed or known already.
 
-    Threads that send at the same time share a statement, unless they are in a transaction. Raises Forbidden when the
-    organization's runs are disabled, and TooManyRequests when its rate limit is used up; nothing is stored then.
+    Threads that send at the same time share a statement, unless they are in a transaction or the event is large. Raises
+    Forbidden when the organization's runs are disabled, and TooManyRequests when its rate limit is used up; nothing is
+    stored then.
     """
     _admit(environment, 1)
     asked = _Asked(environment, _sent(event, options))
-    if db.in_transaction():
+    if db.in_transaction() or _size(asked.sent) > _LARGEST_TOGETHER:
         return _store_together([asked])[0]
     return _together.do(environment.id, asked)
 
@@ -75,6 +78,10 @@ class _Asked(NamedTuple):
 
     environment: words.Environment
     sent: events.Sent
+
+
+def _size(sent: events.Sent) -> int:
+    return len(sent.payload or "") + len(sent.context or "")
 
 
 def _store_together(asked: Sequence[_Asked]) -> list[models.EventRecord]:

@@ -11,7 +11,7 @@ import pytest
 
 from kongflow_events import errors, models, schemas, words
 from kongflow_events.services import cancel, ingest
-from kongflow_events.store import db
+from kongflow_events.store import db, events
 from tests import factory
 from tests.processes import query
 
@@ -264,6 +264,24 @@ class TestTogether:
             for future in again:
                 with pytest.raises(db.AWAY, match="lock timeout"):
                     future.result(10)
+
+    def test_a_large_event_has_a_statement_of_its_own(
+        self, alice: words.Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rounds: list[int] = []
+        stored = events.send
+
+        def counted(environment: words.Environment, sent: list[events.Sent]) -> dict[str, models.EventRecord]:
+            rounds.append(len(sent))
+            return stored(environment, sent)
+
+        monkeypatch.setattr(events, "send", counted)
+        large = f'["{"x" * 20_000}"]'
+        with ThreadPoolExecutor(16) as pool:
+            sent = list(pool.map(lambda _: ingest.ingest_send_event(alice, factory.event(payload=large)), range(32)))
+
+        assert {record.payload_raw for record in sent} == {large}
+        assert rounds == [1] * 32
 
     def test_inside_a_transaction_an_event_is_part_of_it(self, alice: words.Environment) -> None:
         with db.unit(), pytest.raises(ZeroDivisionError), db.atomic():

@@ -91,7 +91,7 @@ def test_what_is_wrong_is_red_in_its_invariant(wrong: dict[str, Any], names: set
         ("SIGKILL poster", True),
         ("SIGSTOP group poster", True),
         ("ended poster (-9)", True),
-        ("database crashed", True),
+        ("database session ended", True),
         ("SIGTERM poster", False),
         ("ended poster (0)", False),
         ("SIGKILL worker-1", False),
@@ -104,6 +104,13 @@ def test_a_repeat_is_explained_by_what_can_cause_one(happened: str, explains: bo
 
     assert (red(between) == set()) is explains
     assert red(before) == {"I5"}
+
+
+def test_a_repeat_is_explained_by_a_database_that_was_away_when_the_call_ended() -> None:
+    taken, given_back = Happened(90.0, "database connections taken"), Happened(95.0, "database connections given back")
+
+    assert red(seen(calls=called_again(), journal=[taken])) == set()
+    assert red(seen(calls=called_again(), journal=[taken, given_back])) == {"I5"}
 
 
 def test_a_call_whose_answer_came_too_late_may_be_repeated() -> None:

@@ -144,6 +144,23 @@ def test_a_failure_that_is_everybodys_is_not_waited_for_again(pool: ThreadPoolEx
     assert work.seen == [[1], [2, 3]]
 
 
+def test_who_waits_meanwhile_learns_of_it_too(pool: ThreadPoolExecutor) -> None:
+    def away(_item: int) -> int:
+        raise ConnectionError
+
+    work = Rounds(away)
+    group = together(work)
+    callers = [pool.submit(group.do, "a", 1)]
+    work.begun.acquire()
+    callers += in_line(group, pool, [2, 3])
+    work.go.set()
+    for caller in callers:
+        with pytest.raises(ConnectionError):
+            caller.result(10)
+    assert work.seen == [[1]]
+    assert group._lines == {}
+
+
 def test_the_failure_of_a_lone_caller_is_raised_at_once() -> None:
     work = Rounds(lambda item: item // 0)
     work.go.set()
