@@ -90,6 +90,14 @@ class Run:
         self.tenant.rules.append(rule)
         return rule
 
+    def add_webhook(self, mode: str, quarters: frozenset[int] = frozenset({3}), **settings: Any) -> evidence.Rule:
+        """One more webhook, with these settings in its dispatchable: the sink answers its calls in this mode."""
+        label = f"webhook-{mode}"
+        url = f"{self.world.sink_url}/{mode}/{self._prefix}-webhook"
+        rule = tenant.webhook(self.world, self.tenant, label, url, quarters, settings)
+        self.tenant.rules.append(rule)
+        return rule
+
     def between_all(self, few: Sequence[int], many: Sequence[int]) -> Sequence[int]:
         """The first in the quick form, the second in the full one."""
         return many if self.full else few
@@ -245,7 +253,12 @@ class Run:
         texts = {path.name: path.read_text(errors="replace") for path in self.world.home.glob("*.log")}
         errors = self.world.rows("SELECT string_agg(coalesce(last_error, ''), ' ') FROM invocations")
         texts["errors"] = str(errors[0][0])
-        planted = {"a key": self.tenant.key, "a payload": self.canary, "a password": self.world.postgres.password}
+        planted = {
+            "a key": self.tenant.key,
+            "a payload": self.canary,
+            "a password": self.world.postgres.password,
+            "a webhook's secret": self.world.webhook_secret,
+        }
         return [
             f"I11: {what} stands in {name}"
             for name, text in texts.items()
