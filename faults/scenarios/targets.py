@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from http import HTTPStatus
 
 from faults import front, guards
@@ -62,13 +63,18 @@ def refusing_target(run: Run) -> None:
     with run.load(20, bulk_every=0):
         for mode in _MODES:
             run.world.switch_sink(mode)
-            run.pause(run.between(1.2, 12))
+            asked_at, _ = run.stretch(run.between(1.2, 12))
     run.world.switch_sink("ok")
+    waiting = (
+        f"SELECT count(*) FROM outbox WHERE lane = '{rule.dispatcher_id}' AND due_at < now() - interval '1 second'"
+    )
+    run.within(30, "caught up after its rest", lambda: run.world.number(waiting) == 0)
+    rest = asked_at, time.time()
     run.world.within(run.drain_bound, "delivered after its recovery", lambda: run.world.owed() == 0)
     run.expect(not any("followed" in call.path for call in calls_in(run.world.sink_log)), "a redirect was followed")
     refused = [call.mode for calls in run.calls_to(rule).values() for call in calls if call.status != HTTPStatus.OK]
     run.expect(set(refused) == set(_MODES), f"the fault did not happen: calls were refused with {set(refused)} only")
-    run.expect_schedule(rule)
+    run.expect_schedule(rule, rest)
     _expect_given_up(run, webhook)
     _circuit(run, rule)
 
