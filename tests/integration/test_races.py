@@ -94,6 +94,11 @@ def delivered(record: models.EventRecord) -> list[uuid.UUID]:
 
 
 class TestTwoSends:
+    @pytest.fixture(autouse=True)
+    def _apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As in two processes: threads of one would share a statement."""
+        monkeypatch.setattr(ingest._together, "do", lambda _line, asked: ingest._store_together([asked])[0])
+
     @pytest.mark.parametrize("bulk", [False, True], ids=["single", "bulk"])
     @in_any_order
     @given(order=ORDERS, account=st.booleans())
