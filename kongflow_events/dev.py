@@ -152,6 +152,8 @@ def _environ(database_url: str, port: int, secret_key: str) -> dict[str, str]:
         "KONGFLOW_STOP_GRACE": "0",
         "KONGFLOW_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
         "KONGFLOW_SECRET_KEY": secret_key,
+        # The other half of its threads is for the work inside.
+        "KONGFLOW_ENVIRONMENT_CONCURRENCY": "4",
         **{name: value for name, value in os.environ.items() if name != "RABBITMQ_URL"},
         "DATABASE_URL": database_url,
         "PORT": str(port),

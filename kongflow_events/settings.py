@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     post_timeout: Seconds = 20.0
     # Calls at once to one target that does not say how many it takes: of a poster's 16 threads, a quarter.
     target_concurrency: Positive = 4
+    # Calls at once of one environment in one poster process: of its 16 threads, four are left to others.
+    environment_concurrency: Positive = 12
     # Calls in a row that have to fail before a target's circuit opens.
     circuit_failures: Positive = 5
     # Days of nothing but failures after which a target's dispatcher is disabled; 0 never does.

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from http import HTTPStatus
 
 import msgspec
 import structlog
 
-from kongflow_events import calls, circuits, crashes, errors, notices, outgoing, retries, settings, words
+from kongflow_events import calls, circuits, crashes, errors, notices, outgoing, retries, settings, shares, words
 from kongflow_events.store import db, outbox, posts, targets
 
 log = structlog.get_logger(__name__)
@@ -32,6 +32,8 @@ class _Gone(errors.Final):
 
 Hints = dict[words.Kind, list[uuid.UUID]]
 
+_shares = shares.Shares()
+
 
 def post(ids: Collection[uuid.UUID]) -> Hints:
     """Make the call of each invocation that is due, that nobody else is at, and that its target lets in.
@@ -44,11 +46,18 @@ def post(ids: Collection[uuid.UUID]) -> Hints:
 
 def _post(invocation_id: uuid.UUID) -> list[uuid.UUID]:
     current = settings.current()
-    with db.unit():
-        claimed = posts.claim(invocation_id, current.post_timeout + _TO_FINISH, current.target_concurrency)
-        if claimed is None:
-            return []
-        if ending := _ending_without_a_call(claimed):
+
+    def claim(full: Sequence[uuid.UUID]) -> posts.Claimed | None:
+        with db.unit():
+            return posts.claim(invocation_id, current.post_timeout + _TO_FINISH, current.target_concurrency, full)
+
+    with _shares.one(current.environment_concurrency, claim) as claimed:
+        return [] if claimed is None else _carry_out(claimed)
+
+
+def _carry_out(claimed: posts.Claimed) -> list[uuid.UUID]:
+    if ending := _ending_without_a_call(claimed):
+        with db.unit():
             return _end_without_a_call(claimed, *ending)
     crashes.point("post.after_claim")
     time.sleep(claimed.wait)

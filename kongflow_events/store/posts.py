@@ -7,7 +7,7 @@ changes nothing.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -43,6 +43,7 @@ SELECT FROM targets JOIN asked ON dispatcher_id = lane FOR NO KEY UPDATE OF targ
 
 WITH asked AS (
     SELECT subject_id, lane, at.now, targets.dispatcher_id IS NOT NULL AS limited, under_way.calls,
+           COALESCE(environment_id = ANY(%(full)s::uuid[]), FALSE) AS crowded,
            opened_at IS NOT NULL AND enabled AS probes, rests_until > at.now AND enabled AS rests,
            CASE WHEN opened_at IS NOT NULL THEN 1
                 ELSE COALESCE((dispatchable->>'maxConcurrency')::integer, %(concurrency)s) END AS most,
@@ -57,7 +58,9 @@ WITH asked AS (
                       WHERE leased.subject_id = ANY(targets.calls) AND leased.lease_until > at.now) AS calls) AS under_way
      WHERE subject_id = %(id)s AND kind = 'post' AND due_at <= now() AND (lease_until IS NULL OR lease_until < now())
 ), decided AS (
-    SELECT *, CASE WHEN NOT limited OR rests THEN NULL
+    SELECT *, CASE WHEN rests THEN NULL
+                   WHEN crowded THEN now + %(held)s * interval '1 second'
+                   WHEN NOT limited THEN NULL
                    WHEN cardinality(calls) >= most THEN now + %(held)s * interval '1 second'
                    WHEN pace IS NOT NULL AND turn > now + %(patience)s * interval '1 second'
                    THEN turn - %(patience)s * interval '1 second' END AS held_until
@@ -68,7 +71,8 @@ WITH asked AS (
     UPDATE outbox
        SET lease_until = CASE WHEN let_in THEN judged.now + %(lease)s * interval '1 second' ELSE lease_until END,
            token = CASE WHEN let_in THEN %(token)s::uuid ELSE token END, attempts = attempts + let_in::integer,
-           hint_at = CASE WHEN let_in THEN LEAST(hint_at, judged.now + %(lease)s * interval '1 second') ELSE due_at END,
+           hint_at = CASE WHEN let_in THEN LEAST(hint_at, judged.now + %(lease)s * interval '1 second')
+                          WHEN limited THEN due_at ELSE judged.held_until END,
            hints = CASE WHEN let_in THEN hints ELSE 0 END
       FROM judged WHERE outbox.subject_id = judged.subject_id
     RETURNING outbox.subject_id, outbox.lane, token, attempts, lease_until, limited, let_in,
@@ -84,6 +88,7 @@ WITH asked AS (
      WHERE targets.dispatcher_id = moved.lane AND (let_in OR judged.held_until IS NOT NULL)
 )
 SELECT invocations.id, moved.token, moved.attempts, moved.lane AS dispatcher_id, moved.limited, moved.wait,
+       records.environment_id,
        COALESCE(dispatchers.dispatchable, invocations.dispatchable) AS dispatchable,
        array(SELECT sealed FROM webhook_secrets AS secrets
               WHERE secrets.dispatcher_id = dispatchers.id AND (secrets.expires_at IS NULL OR secrets.expires_at > now())
@@ -150,6 +155,7 @@ class Claimed(msgspec.Struct, frozen=True):
     token: uuid.UUID
     attempts: int
     dispatcher_id: uuid.UUID
+    environment_id: uuid.UUID
     limited: bool
     wait: float
     dispatchable: dict[str, Any]
@@ -184,11 +190,12 @@ class Finished(msgspec.Struct, frozen=True):
     failing: bool
 
 
-def claim(invocation_id: uuid.UUID, lease: float, concurrency: int) -> Claimed | None:
+def claim(invocation_id: uuid.UUID, lease: float, concurrency: int, full: Sequence[uuid.UUID] = ()) -> Claimed | None:
     """Lease one due call for `lease` seconds and count its attempt; None when it is done, not due, or leased.
 
     None too when its target lets no call in: it rests, has as many calls under way as it takes (`concurrency`, unless it
-    says how many), or is called as often as it may be. A wait of up to PATIENCE for its turn is the caller's.
+    says how many), or is called as often as it may be; and when its environment is one of those that are `full`. A wait
+    of up to PATIENCE for its turn is the caller's.
     """
     parameters = {
         "id": invocation_id,
@@ -197,6 +204,7 @@ def claim(invocation_id: uuid.UUID, lease: float, concurrency: int) -> Claimed |
         "concurrency": concurrency,
         "held": HELD,
         "patience": PATIENCE,
+        "full": list(full),
     }
     found = db.rows(_CLAIM, parameters)
     if not found:

@@ -356,6 +356,32 @@ class TestWhatALookReads:
         assert sorted(hinted()) == crowded[1][:4]
 
 
+class TestShare:
+    def test_an_environment_that_has_its_share_is_let_in_no_more_and_uses_up_nothing(
+        self, alice: words.Environment
+    ) -> None:
+        target = Target(alice, NOWHERE)
+        [first] = target.deliver(1)
+
+        with db.unit():
+            assert posts.claim(first, 30, 4, [alice.id]) is None
+        assert (owed(first).attempts, owed(first).hint_at) == (0, owed(first).due_at)
+        assert hinted() == []
+        with db.unit():
+            assert posts.claim(first, 30, 4, [uuid.uuid4()])
+
+    def test_a_call_that_has_no_target_to_rest_waits_a_second(self, alice: words.Environment) -> None:
+        with db.unit():
+            one_shot = factory.dispatcher(alice, to=factory.to_url(NOWHERE), one_shot=True)
+            record = ingest.ingest_send_event(alice, factory.event())
+            [waiting] = deliver.deliver([record.id])["post"]
+            assert posts.claim(waiting, 30, 4, [alice.id]) is None
+            row = owed(waiting)
+            assert row.hint_at > row.due_at
+            assert posts.claim(waiting, 30, 4)
+            assert one_shot
+
+
 class TestRate:
     def test_calls_take_their_turns_at_the_rate_that_the_target_asks_for(self, alice: words.Environment) -> None:
         target = Target(alice, NOWHERE, rateLimit=1)
