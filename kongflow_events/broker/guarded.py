@@ -32,6 +32,11 @@ _PATIENCE: Final = {
 }
 
 
+# Seconds without a sign of a consumer, which comes round every second, and within two heartbeats of a connection that is
+# silent. RabbitMQ has been seen to leave a Basic.Consume unanswered for good, just after its queue was deleted and declared.
+_STALLED: Final = 45.0
+
+
 def patient_url(url: str) -> str:
     """`url` with our limits on every wait; what it says of them itself wins."""
     parts = urlsplit(url)
@@ -48,6 +53,7 @@ class GuardedConsumer(_RabbitmqConsumer):
 
     def __next__(self) -> Any:
         """The next message, or None when there was none or it was rejected."""
+        self.broker.beats[self.queue_name] = time.monotonic()
         message = super().__next__()  # type: ignore[no-untyped-call]  # dramatiq leaves its consumer untyped
         if message is None:
             return None
@@ -90,6 +96,8 @@ class GuardedBroker(RabbitmqBroker):
 
     def __init__(self, url: str) -> None:
         super().__init__(url=patient_url(url), confirm_delivery=True, middleware=[*middleware(), DieWithMaster()])
+        # When the consumer of each queue last came round, by the monotonic clock.
+        self.beats: dict[str, float] = {}
 
     @property
     def consumer_class(self) -> type[GuardedConsumer]:
@@ -98,6 +106,7 @@ class GuardedBroker(RabbitmqBroker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
         """A consumer that holds one message for each thread: a message that waits in a process waits for that process."""
+        self.beats[queue_name] = time.monotonic()
         # Dramatiq asks for two.
         return super().consume(queue_name, max(1, prefetch // 2), timeout)
 
@@ -127,19 +136,30 @@ class Redelivery(dramatiq.Middleware):
 
 
 class Watchdog(dramatiq.Middleware):
-    """Ends a worker process that lost a thread: it would look healthy, and work on nothing."""
+    """Ends a worker process that lost a thread, or whose consumer hangs: it would look healthy, and work on nothing."""
 
-    def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:  # noqa: ARG002 - dramatiq's
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Look every second from now on."""
-        threading.Thread(target=self._watch, args=(worker,), daemon=True, name="watchdog").start()
+        threading.Thread(target=self._watch, args=(broker, worker), daemon=True, name="watchdog").start()
 
-    def _watch(self, worker: dramatiq.Worker) -> None:
+    def _watch(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         while True:
             time.sleep(1)
             threads: list[Any] = [*worker.workers, *list(worker.consumers.values())]
             if any(thread.running and not thread.is_alive() for thread in threads):
-                log.critical("a thread has died; ending the process so that it is started again")
-                os._exit(1)
+                _end("a thread has died; ending the process so that it is started again")
+            if any(thread.running for thread in threads) and hanging(broker, time.monotonic()):
+                _end("a consumer hangs; ending the process so that it is started again")
+
+
+def hanging(broker: dramatiq.Broker, now: float) -> list[str]:
+    """The queues whose consumers have not come round for longer than a lost connection can hold them."""
+    return [queue for queue, beat in list(getattr(broker, "beats", {}).items()) if now - beat > _STALLED]
+
+
+def _end(why: str) -> None:
+    log.critical(why)
+    os._exit(1)
 
 
 class DieWithMaster(dramatiq.Middleware):

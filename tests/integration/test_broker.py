@@ -17,6 +17,7 @@ import pytest
 
 from faults.proxy import Proxy
 from kongflow_events import broker, errors
+from kongflow_events.broker.guarded import hanging
 from kongflow_events.words import HintBatch
 from tests.servers import RabbitMQ, eventually, free_port
 
@@ -310,6 +311,17 @@ class TestConsuming:
         seen = working()
 
         eventually(lambda: seen == [(("a",), False, True)])
+
+    def test_a_consumer_that_does_not_come_round_is_noticed(self, guarded: broker.GuardedBroker) -> None:
+        guarded.declare_queue(QUEUE)
+        consumer = guarded.consume(QUEUE, prefetch=2, timeout=10)
+        began = guarded.beats[QUEUE]
+        assert next(consumer) is None
+
+        assert guarded.beats[QUEUE] > began
+        assert hanging(guarded, guarded.beats[QUEUE] + 40) == []
+        assert hanging(guarded, guarded.beats[QUEUE] + 50) == [QUEUE]
+        consumer.close()
 
     def test_a_process_holds_one_message_for_each_thread(
         self, hints: broker.RabbitmqHints, working: Callable[..., list[Any]]
