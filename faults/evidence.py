@@ -32,7 +32,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One call that the sink got; `status` 0 when it gave no answer."""
+    """One call that the sink got; `status` 0 when it gave no answer; `verified`: the webhooks' secret has signed it."""
 
     id: str
     hash: str
@@ -40,6 +40,7 @@ class Call(msgspec.Struct, frozen=True):
     path: str
     mode: str
     status: int
+    verified: bool = False
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -69,13 +70,17 @@ class Try(msgspec.Struct, frozen=True):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """A dispatcher of the tenant: which quarters of the numbers it wants, the jobs it starts, or the URL it calls."""
+    """A dispatcher of the tenant: which quarters of the numbers it wants, the jobs it starts, or the URL it calls.
+
+    The calls of one that is `signed` are a webhook's.
+    """
 
     label: str
     dispatcher_id: uuid.UUID
     quarters: frozenset[int]
     jobs: frozenset[uuid.UUID] = frozenset()
     url: str | None = None
+    signed: bool = False
 
     @property
     def path(self) -> str:

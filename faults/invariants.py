@@ -110,6 +110,14 @@ def no_lease(seen: Evidence) -> Iterable[str]:
         yield f"{seen.leases} leases have run out and nobody took them up"
 
 
+def signed(seen: Evidence) -> Iterable[str]:
+    """I13: the receiver's library takes every call of a webhook."""
+    webhooks = {rule.path for rule in seen.rules if rule.signed}
+    for call in seen.calls:
+        if call.path in webhooks and not call.verified:
+            yield f"a call of {call.id} to {call.path} is not signed with the webhook's secret"
+
+
 def explained(earlier: Call, later: Call, seen: Evidence) -> bool:
     """Whether a repeat has a cause that is allowed.
 
@@ -135,11 +143,12 @@ EVERY: dict[str, Callable[[Evidence], Iterable[str]]] = {
     "I6": terminal,
     "I7": attempts,
     "I9": no_lease,
+    "I13": signed,
 }
 
 
 def findings(seen: Evidence, most: int) -> list[str]:
-    """Every breach of I1 to I9, named; of many of one kind the first few, and how many there are."""
+    """Every breach of I1 to I9 and of I13, named; of many of one kind the first few, and how many there are."""
     found = []
     for name, invariant in EVERY.items():
         found += _cut(name, list(invariant(seen)))

@@ -1,9 +1,10 @@
 """The receiver of the service's calls, a process of its own: answers as its path says, and writes down every call.
 
-    python -m faults.sink FILE      prints its port, then serves
+    python -m faults.sink FILE SECRET      prints its port, then serves
 
 The first segment of a call's path is how it is answered; `/switched/…` is answered as `PUT /mode/NAME` said last. One
-JSON line for each call: `id` (webhook-id), `hash` (of the body), `at`, `path`, `mode`, and `status` (0: no answer).
+JSON line for each call: `id` (webhook-id), `hash` (of the body), `at`, `path`, `mode`, `status` (0: no answer), and
+`verified`: whether the Standard Webhooks library takes it, which is told the secret and nothing else.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from standardwebhooks import Webhook, WebhookVerificationError
+
 # Seconds that a call to /slow takes, and one to /hang; far beyond every deadline of the harness's service.
 SLOW, _HANG = 1.0, 60.0
 # Bytes of an answer that would never end.
@@ -33,9 +36,10 @@ class Sink(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, secret: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.mode = "ok"
+        self.webhook = Webhook(secret)
         self._output = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the process
         self._lock = threading.Lock()
 
@@ -59,7 +63,12 @@ class _Handler(BaseHTTPRequestHandler):
         _status(self, 200)
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # Its caller went away in the middle of it, at a deadline or for good: it is no call.
+            self.close_connection = True
+            return
         segment = self.path.split("/")[1]
         mode = self.server.mode if segment == "switched" else segment
         call = {
@@ -69,6 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
             "path": self.path,
             "mode": mode,
             "status": _STATUSES.get(mode, 0),
+            "verified": self._is_verified(body),
         }
         # Before the answer: what was answered is then always written down.
         self.server.write(call)
@@ -77,6 +87,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+    def _is_verified(self, body: bytes) -> bool:
+        try:
+            self.server.webhook.verify(body, dict(self.headers), json_parse=False)
+        except (WebhookVerificationError, ValueError):
+            return False
+        return True
 
 
 def _status(handler: _Handler, code: int, **headers: str) -> None:
@@ -164,7 +181,7 @@ _STATUSES = {
 
 def main() -> None:
     """Serve until killed."""
-    sink = Sink(sys.argv[1])
+    sink = Sink(*sys.argv[1:])
     print(sink.server_port, flush=True)
     sink.serve_forever()
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from faults.evidence import Rule
+from faults.world import World
 from kongflow_events import words
 from kongflow_events.services import environments, keys
 from kongflow_events.store import db
@@ -51,6 +52,19 @@ def make(name: str, hooks: list[str]) -> Tenant:
 def hook(environment: words.Environment, label: str, url: str, quarters: frozenset[int] = frozenset({3})) -> Rule:
     """A rule that posts every event of these quarters to a URL."""
     return _rule(environment, label, quarters, factory.to_url(url), url=url)
+
+
+def webhook(
+    world: World, owner: Tenant, label: str, url: str, quarters: frozenset[int], settings: dict[str, Any]
+) -> Rule:
+    """A webhook for every event of these quarters, written through the API; its secret is the one that the sink knows."""
+    body = {
+        "event": factory.JOB_EVENT,
+        "payloadFilter": {"quarter": sorted(quarters)},
+        "dispatchable": {"type": words.WEBHOOK, "url": url, "secret": world.webhook_secret, **settings},
+    }
+    made = world.write("/api/v1/event-dispatchers", owner.key, body)
+    return Rule(label, uuid.UUID(made["id"]), quarters, url=url, signed=True)
 
 
 def _rule(

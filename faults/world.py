@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ import urllib3
 from faults.machines import Every, Gauge, Postgres, Rabbit, threads_and_files
 from faults.processes import Journal, Supervised
 from faults.proxy import Proxy
-from kongflow_events import words
+from kongflow_events import signing, words
 from kongflow_events.processes import die_with_parent
 from kongflow_events.store import db, schema
 from tests.processes import ROOT, query
@@ -91,6 +94,9 @@ class World:
         self.journal = Journal()
         self.to_database, self.to_broker = Proxy(self.postgres.port), Proxy(self.node.port)
         self.web_port = free_port()
+        # What every webhook signs with, and what its secret is encrypted with.
+        self.webhook_secret = signing.new_secret("hmac")
+        self._secret_key = base64.b64encode(secrets.token_bytes(32)).decode()
         self._make_database()
         self.processes = Supervised({**self._variables(), **(environ or {})}, self.home, self.journal)
         self.sink_log = self.home / "sink.jsonl"
@@ -154,6 +160,13 @@ class World:
         with contextlib.suppress(urllib3.exceptions.HTTPError):
             return self._http.request("GET", self.url + path).status == 200
         return False
+
+    def write(self, path: str, key: str, body: Any) -> Any:
+        """POST a body to the API as whoever has this key; what it answers. Raises RuntimeError when that is no 200."""
+        answer = self._http.request("POST", self.url + path, json=body, headers={"Authorization": f"Bearer {key}"})
+        if answer.status != HTTPStatus.OK:
+            raise RuntimeError(f"POST {path} was answered with {answer.status}: {answer.data.decode()}")
+        return answer.json()
 
     def consuming(self) -> bool:
         """Whether every queue has all of its consumers."""
@@ -226,10 +239,12 @@ class World:
             "DATABASE_URL": self.postgres.url_through(self.to_database.port, self.database),
             "RABBITMQ_URL": self.node.url_through(self.to_broker.port),
             "PORT": str(self.web_port),
+            "KONGFLOW_SECRET_KEY": self._secret_key,
         }
 
     def _start_sink(self) -> tuple[subprocess.Popen[str], str]:
-        process = start([sys.executable, "-m", "faults.sink", str(self.sink_log)], self.home / "sink.log")
+        command = [sys.executable, "-m", "faults.sink", str(self.sink_log), self.webhook_secret]
+        process = start(command, self.home / "sink.log")
         assert process.stdout is not None
         return process, f"http://127.0.0.1:{process.stdout.readline().strip()}"
 

@@ -90,9 +90,21 @@ DATE = st.integers(**YEARS) | st.none() | st.dates().map(str) | MOMENT.map(lambd
 SEMVER = st.tuples(*[st.integers(0, 99)] * 3).map(lambda parts: "{}.{}.{}".format(*parts))
 URL = st.text(string.ascii_letters + string.digits + "/?&=%-_.~", max_size=30).map("http://127.0.0.1:9/".__add__)
 
+WEBHOOK_CHANGE = st.fixed_dictionaries(
+    {},
+    optional={
+        "url": URL,
+        "headers": st.none() | st.dictionaries(st.sampled_from(["X-A", "X-B"]), st.none() | st.just("x"), max_size=2),
+        "timeoutInSeconds": st.none() | st.integers(1, 20),
+        "rateLimit": st.none() | st.integers(1, 10_000),
+        "maxConcurrency": st.none() | st.integers(1, 1_000),
+        "format": st.sampled_from(["event", "cloudevent"]),
+    },
+)
+
 
 def _valid(targets: Values) -> Callable[[inspect.Type], Values]:
-    """From a type of the schemas to its values; `targets` are dispatchables that exist."""
+    """From a type of the schemas to its values; `targets` are dispatchables that exist, or changes of one."""
     by_name = {
         **dict.fromkeys(("filter", "payloadFilter", "contextFilter"), FILTER),
         "url": URL,

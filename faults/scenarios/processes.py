@@ -106,6 +106,7 @@ def two_schedulers(run: Run) -> None:
 def poster_stopped(run: Run) -> None:
     """Another one takes over, and the late finish changes nothing."""
     run.add_hook("slow")
+    run.add_webhook("ok")
     run.world.processes.add("poster-2", procfile()["poster"])
     with run.load(20):
         run.world.within(20, "two posters", lambda: run.world.look("post")[1] == 2)

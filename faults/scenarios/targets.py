@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from http import HTTPStatus
 
 from faults import front, guards
-from faults.evidence import calls_in
+from faults.evidence import Rule, calls_in
 from faults.run import Run
 from faults.scenarios.registry import fault
 from faults.world import POST_TIMEOUT
@@ -16,38 +17,66 @@ from kongflow_events.store import db
 from tests import factory
 
 _STALLED = 50
-_MODES = ("500", "429", "410", "301", "reset")
+# A 429 asks for a rest, in which no other answer is met: it comes last.
+_MODES = ("500", "410", "301", "reset", "429")
+_GONE = "the target answered 410"
+_UNSEALED = "the webhook's secret cannot be decrypted: no key in KONGFLOW_SECRET_KEY fits it"
+# Seconds that a call may go on after its target was disabled or its circuit opened, and what a webhook asks for in F19.
+_UNDER_WAY, _IMPATIENT = 1.0, 1
 
 
 @fault("F19", "URL targets that hang, drip, never end, or unpack to 50 MB", quick=True)
 def slow_targets(run: Run) -> None:
-    """Each call ends at its deadline, and other targets are called as ever."""
+    """Each call ends at its deadline, a webhook's at its own, and other targets are called as ever."""
     hooks = {mode: run.add_hook(mode) for mode in ("hang", "drip", "huge", "gzip")}
+    impatient = run.add_webhook("hang", timeoutInSeconds=_IMPATIENT)
+    run.add_webhook("ok")
     with run.load(4, bulk_every=0):
         run.pause(run.between(10, 30))
     longest = run.world.rows("SELECT coalesce(max(duration_ms), 0) FROM invocation_attempts")[0][0]
     run.measured["longest call, ms"] = float(longest)
     run.expect(float(longest) <= 1000 * (POST_TIMEOUT + 1), f"a call took {longest} ms")
     run.expect(longest, "the fault did not happen: no call was written down")
-    for mode in ("hang", "drip"):
-        run.withdraw(hooks[mode])
+    own = run.world.number(
+        "SELECT coalesce(max(duration_ms), 0) FROM invocation_attempts JOIN invocations ON id = invocation_id"
+        f" WHERE dispatcher_id = '{impatient.dispatcher_id}'"
+    )
+    run.measured["longest call of a webhook with 1 s, ms"] = own
+    run.expect(0 < own <= 1000 * (_IMPATIENT + 1), f"a call of a webhook that allows {_IMPATIENT} s took {own:g} ms")
+    for rule in (hooks["hang"], hooks["drip"], impatient):
+        run.withdraw(rule)
 
 
 @fault("F20", "a URL target answers 500, 429, 410, 301, or resets, and recovers", quick=True)
 def refusing_target(run: Run) -> None:
-    """The schedule is kept, no redirect is followed, and each invocation is delivered once in the end."""
+    """The schedule is kept, no redirect is followed, and each invocation is delivered once in the end.
+
+    A webhook beside it is disabled by its first 410. At last a target fails for so long that its circuit opens.
+    """
     rule = run.add_hook("switched")
+    webhook = run.add_webhook("switched")
+    # It hears of no event after its end, so the invariants, which would ask for them, leave it to `_expect_given_up`.
+    run.tenant.rules.remove(webhook)
+    run.ignored.add(webhook.dispatcher_id)
+    run.add_webhook("ok")
     run.drain_bound = run.between(45, 240)
     with run.load(20, bulk_every=0):
         for mode in _MODES:
             run.world.switch_sink(mode)
-            run.pause(run.between(1.2, 12))
+            asked_at, _ = run.stretch(run.between(1.2, 12))
     run.world.switch_sink("ok")
+    waiting = (
+        f"SELECT count(*) FROM outbox WHERE lane = '{rule.dispatcher_id}' AND due_at < now() - interval '1 second'"
+    )
+    run.within(30, "caught up after its rest", lambda: run.world.number(waiting) == 0)
+    rest = asked_at, time.time()
     run.world.within(run.drain_bound, "delivered after its recovery", lambda: run.world.owed() == 0)
     run.expect(not any("followed" in call.path for call in calls_in(run.world.sink_log)), "a redirect was followed")
     refused = [call.mode for calls in run.calls_to(rule).values() for call in calls if call.status != HTTPStatus.OK]
     run.expect(set(refused) == set(_MODES), f"the fault did not happen: calls were refused with {set(refused)} only")
-    run.expect_schedule(rule)
+    run.expect_schedule(rule, rest)
+    _expect_given_up(run, webhook)
+    _circuit(run, rule)
 
 
 @fault("F23", "poisoned messages, and answers and events that are poison", quick=True)
@@ -70,6 +99,10 @@ def poison(run: Run) -> None:
 def broken_rows(run: Run) -> None:
     """Only what is broken fails, and says why."""
     broken, lost, gone = (run.add_ignored(label) for label in ("broken", "lost", "gone"))
+    unsealed = run.add_webhook("ok", frozenset({2}))
+    run.add_webhook("slow")
+    # What failed while its secret was broken is tried again with growing pauses.
+    run.drain_bound = run.between(45, 120)
     with run.load(20):
         run.pause(2)
         with db.unit():
@@ -79,11 +112,17 @@ def broken_rows(run: Run) -> None:
                 (lost,),
             )
             db.run("DELETE FROM event_dispatchers WHERE id = %s", (gone,))
+            [whole] = db.rows("SELECT sealed FROM webhook_secrets WHERE dispatcher_id = %s", (unsealed.dispatcher_id,))
+            _seal(unsealed, b"no box that a key could open")
         run.pause(run.between(3, 10))
     reasons = run.world.rows(f"SELECT DISTINCT status, reason FROM invocations WHERE dispatcher_id = '{lost}'")
     run.expect(("DEAD", "its JOB_VERSION none does not exist") in reasons, f"a lost target ends as {reasons}")
+    run.within(20, "calls fail for want of a secret", lambda: _failed(run))
+    failed = _failed(run)
+    run.expect(failed == [(unsealed.dispatcher_id, _UNSEALED)], f"a secret that no key opens fails as {failed}")
     with db.unit():
         db.run("UPDATE event_dispatchers SET enabled = FALSE WHERE id IN (%s, %s)", (broken, lost))
+        _seal(unsealed, whole["sealed"])
 
 
 @fault("F26", "fifty clients whose bodies stall")
@@ -104,6 +143,60 @@ def slow_clients(run: Run) -> None:
     for client in stalled:
         client.close()
     run.within(10, "served again when they are gone", run.world.answers)
+
+
+def _expect_given_up(run: Run, webhook: Rule) -> None:
+    """A webhook's 410 disabled it, and nothing else: what it met is dead, what still waited for it is skipped."""
+    disabled = run.world.rows(
+        "SELECT id, disabled_reason, extract(epoch FROM disabled_at) FROM event_dispatchers"
+        " LEFT JOIN targets ON dispatcher_id = id"
+        f" WHERE NOT enabled AND environment_id = '{run.tenant.environment.id}'"
+    )
+    run.expect([row[:2] for row in disabled] == [(webhook.dispatcher_id, _GONE)], f"disabled are {disabled}")
+    ends = run.world.rows(
+        f"SELECT DISTINCT status, reason FROM invocations WHERE dispatcher_id = '{webhook.dispatcher_id}'"
+    )
+    wanted = {("DEAD", _GONE), ("SKIPPED", "the dispatcher is disabled")}
+    run.expect(set(ends) == wanted, f"a webhook that is gone leaves {ends}")
+    calls = [call for tries in run.calls_to(webhook).values() for call in tries]
+    run.expect(all(call.verified for call in calls), "I13: a call of the webhook that is gone is not signed")
+    late = [call for call in calls for row in disabled if call.at > float(row[2]) + _UNDER_WAY]
+    run.expect(not late, f"{len(late)} calls of a webhook began after its end")
+
+
+def _circuit(run: Run, rule: Rule) -> None:
+    """An open circuit lets probes through and nothing else, so that what waits uses up no attempt; then it closes."""
+    run.world.processes.dress("poster", KONGFLOW_CIRCUIT_FAILURES="5")
+    run.world.switch_sink("500")
+    lane = f"dispatcher_id = '{rule.dispatcher_id}'"
+    used = f"SELECT coalesce(sum(attempts), 0) FROM invocations WHERE status = 'PENDING' AND {lane}"
+    with run.load(20, bulk_every=0):
+        run.within(
+            30, "a circuit opens", lambda: run.world.rows(f"SELECT FROM targets WHERE opened_at IS NOT NULL AND {lane}")
+        )
+        run.pause(_UNDER_WAY)
+        before = run.world.number(used)
+        run.pause(run.between(5, 30))
+        # Each pause but the first is one more probe; another may be under way.
+        after, probes = run.world.number(used), run.world.number(f"SELECT pauses FROM targets WHERE {lane}")
+    run.measured["attempts while a circuit was open"] = after - before
+    run.expect(after - before <= probes, f"{after - before:g} attempts were used up in {probes:g} pauses of a circuit")
+    run.world.switch_sink("ok")
+    run.within(run.drain_bound, "delivered after its circuit", lambda: run.world.owed() == 0)
+    closed = run.world.rows(f"SELECT opened_at, failures FROM targets WHERE {lane}")
+    run.expect(closed == [(None, 0)], f"after its recovery a target stands as {closed}")
+
+
+def _failed(run: Run) -> list[tuple[object, ...]]:
+    """Which dispatchers have calls that failed on our side, and why."""
+    return run.world.rows(
+        "SELECT DISTINCT dispatcher_id, error FROM invocation_attempts JOIN invocations ON id = invocation_id"
+        f" WHERE environment_id = '{run.tenant.environment.id}' AND outcome = 'failed'"
+    )
+
+
+def _seal(webhook: Rule, sealed: bytes) -> None:
+    db.run("UPDATE webhook_secrets SET sealed = %s WHERE dispatcher_id = %s", (sealed, webhook.dispatcher_id))
 
 
 def _envelope(**changes: object) -> bytes:

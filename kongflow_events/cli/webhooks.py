@@ -15,6 +15,8 @@ RULES: Final = "/api/v1/event-dispatchers"
 _POLL_SECONDS: Final = 0.2
 # What a page of dispatchers may hold.
 _PAGE: Final = 100
+# The limits that a webhook need not have, and what a body calls them.
+_LIMITS: Final = {"timeout": "timeoutInSeconds", "rate-limit": "rateLimit", "max-concurrency": "maxConcurrency"}
 
 
 @click.group()
@@ -66,6 +68,41 @@ def create(url: str, names: tuple[str, ...], as_json: bool, **given: Any) -> Non
         output.show_json(made)
         return
     output.show_fields([("id", made["id"]), ("listens to", ", ".join(made["event"])), ("calls", url), _key(made)])
+
+
+@webhooks.command("update")
+@click.argument("webhook_id", metavar="WEBHOOK")
+@click.option("--url", default=None, help="Where to call it from now on.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header to add or to replace.")
+@click.option("--without-header", "dropped", multiple=True, metavar="NAME", help="A header to leave out from now on.")
+@click.option("--format", "format_", type=click.Choice(["event", "cloudevent"]), default=None, help="What the body is.")
+@click.option("--timeout", type=int, default=None, metavar="SECONDS", help="How long one call may take.")
+@click.option("--rate-limit", type=int, default=None, help="How many calls a second at the most.")
+@click.option("--max-concurrency", type=int, default=None, help="How many calls at the same time at the most.")
+@click.option("--unset", multiple=True, type=click.Choice(list(_LIMITS)), help="A limit to take away.")
+@output.as_json
+def update(webhook_id: str, url: str | None, as_json: bool, **given: Any) -> None:
+    """Change what a webhook calls and how; the secret stays, and so does what is not given.
+
+    Example: kongflow-events webhooks update 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42 --url https://shop.example.com/new
+    """
+    headers = {**_headers(given["headers"]), **dict.fromkeys(given["dropped"])}
+    change = {
+        "url": url,
+        "headers": headers or None,
+        "format": given["format_"],
+        "timeoutInSeconds": given["timeout"],
+        "rateLimit": given["rate_limit"],
+        "maxConcurrency": given["max_concurrency"],
+    }
+    body = {**known(change), **{_LIMITS[name]: None for name in given["unset"]}}
+    if not body:
+        raise click.UsageError("nothing to change: give --url, --header or another option")
+    changed = call("PATCH", f"{RULES}/{segment(webhook_id)}", {"dispatchable": body})
+    if as_json:
+        output.show_json(changed)
+        return
+    output.show_fields([("id", changed["id"]), ("calls", changed["dispatchable"]["url"])])
 
 
 @webhooks.command("list")

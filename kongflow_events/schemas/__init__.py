@@ -48,6 +48,7 @@ from kongflow_events.schemas.requests import (
     SendBody,
     SendEvent,
     SendOptions,
+    WebhookChange,
     name_issues,
     name_warnings,
     names_of,
@@ -76,7 +77,13 @@ from kongflow_events.schemas.shown import (
     run_statuses,
     target,
 )
-from kongflow_events.schemas.webhooks import foreign_fields, webhook_issues, webhook_settings
+from kongflow_events.schemas.webhooks import (
+    changed_webhook,
+    foreign_fields,
+    webhook_change_issues,
+    webhook_issues,
+    webhook_settings,
+)
 
 __all__ = [
     "Alive",
@@ -121,6 +128,8 @@ __all__ = [
     "SendOptions",
     "SentAnswer",
     "Unforeseen",
+    "WebhookChange",
+    "changed_webhook",
     "dispatcher",
     "dispatcher_page",
     "encode",
@@ -151,6 +160,7 @@ __all__ = [
     "semver_key",
     "send_event",
     "too_many",
+    "webhook_change_issues",
     "webhook_issues",
     "webhook_settings",
 ]

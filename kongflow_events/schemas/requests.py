@@ -196,11 +196,13 @@ class EphemeralBody(Wire, frozen=True):
 
 
 # What `webhooks.header_issues` looks at, as far as a schema can say it.
+_HEADER_VALUE: dict[str, Any] = {"type": "string", "maxLength": 2048, "pattern": "^([!-~]([\\t -~]*[!-~])?)?$"}
 _HEADERS: dict[str, Any] = {
     "maxProperties": 20,
     "propertyNames": {"pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"},
-    "additionalProperties": {"type": "string", "maxLength": 2048, "pattern": "^([!-~]([\\t -~]*[!-~])?)?$"},
+    "additionalProperties": _HEADER_VALUE,
 }
+_HEADER_CHANGES: dict[str, Any] = {"additionalProperties": {"anyOf": [_HEADER_VALUE, {"type": "null"}]}}
 
 
 class DispatchableBody(Ours, frozen=True):
@@ -234,7 +236,8 @@ class DispatchableBody(Ours, frozen=True):
         CallRate | UnsetType, Meta(description="How many calls a second at the most. Absent: as fast as they come.")
     ] = UNSET
     max_concurrency: Annotated[
-        CallsAtOnce | UnsetType, Meta(description="How many calls at the same time at the most. Absent: no limit.")
+        CallsAtOnce | UnsetType,
+        Meta(description="How many calls at the same time at the most. Absent: as many as the service allows."),
     ] = UNSET
     format: Annotated[
         WebhookFormat | UnsetType,
@@ -297,6 +300,36 @@ class DispatcherBody(Ours, frozen=True):
     ] = _HOUR
 
 
+class WebhookChange(Ours, frozen=True):
+    """What to change about the calls of a webhook: what is absent stays, what is null is taken away."""
+
+    url: Annotated[
+        str | UnsetType,
+        Meta(description="Where to POST every event from now on, those that are still owed too: an http or https URL."),
+    ] = UNSET
+    headers: Annotated[
+        dict[str, str | None] | UnsetType | None,
+        Meta(
+            description="Headers to set, each beside those that are there or in place of the one of its name; a null value "
+            "takes a header away, null all of them. A value that is shown as `***` cannot be sent back.",
+            extra_json_schema=_HEADER_CHANGES,
+        ),
+    ] = UNSET
+    timeout_in_seconds: Annotated[
+        CallSeconds | UnsetType | None,
+        Meta(description="How long one call may take. Null: as long as the service allows."),
+    ] = UNSET
+    rate_limit: Annotated[
+        CallRate | UnsetType | None,
+        Meta(description="How many calls a second at the most. Null: as fast as they come."),
+    ] = UNSET
+    max_concurrency: Annotated[
+        CallsAtOnce | UnsetType | None,
+        Meta(description="How many calls at the same time at the most. Null: as many as the service allows."),
+    ] = UNSET
+    format: Annotated[WebhookFormat | UnsetType, Meta(description="What the body is.")] = UNSET
+
+
 class DispatcherChange(Ours, frozen=True):
     """What to change about a dispatcher: what is absent stays, a null filter is taken away."""
 
@@ -306,6 +339,9 @@ class DispatcherChange(Ours, frozen=True):
     source: Annotated[Source | UnsetType, Meta(description="The source it listens to.")] = UNSET
     payload_filter: Annotated[Filter | UnsetType | None, Meta(description="What the payload must be like.")] = UNSET
     context_filter: Annotated[Filter | UnsetType | None, Meta(description="What the context must be like.")] = UNSET
+    dispatchable: Annotated[
+        WebhookChange | UnsetType, Meta(description="What to change about a webhook's calls; its secret stays.")
+    ] = UNSET
     enabled: Annotated[bool | UnsetType, Meta(description="Whether it listens.")] = UNSET
     manual: Annotated[
         bool | UnsetType, Meta(description="Whether it is never matched to an event, only invoked by its id.")

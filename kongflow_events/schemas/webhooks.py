@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from kongflow_events import errors, paths, signing
-from kongflow_events.schemas.requests import DispatchableBody
+from kongflow_events import errors, masking, paths, signing
+from kongflow_events.schemas.requests import DispatchableBody, WebhookChange
+from kongflow_events.schemas.typed import Whole
 
 _MOST_HEADERS: Final = 20
 # Characters of one header's name, of its value, and of all together: less than any server refuses.
@@ -50,8 +51,16 @@ def webhook_issues(body: DispatchableBody, path: str, most_seconds: float) -> li
     """What is wrong with a webhook that is given at `path`; its calls may take `most_seconds` at the most."""
     return [
         *([] if body.headers is UNSET else header_issues(body.headers, paths.join(path, "headers"))),
-        *_timeout_issues(body, paths.join(path, "timeoutInSeconds"), most_seconds),
+        *_timeout_issues(body.timeout_in_seconds, paths.join(path, "timeoutInSeconds"), most_seconds),
         *_secret_issues(body, paths.join(path, "secret")),
+    ]
+
+
+def webhook_change_issues(change: WebhookChange, path: str, most_seconds: float) -> list[errors.Issue]:
+    """What is wrong with a change that is given at `path`, whatever the webhook was before."""
+    return [
+        *header_issues(_given_headers(change), paths.join(path, "headers")),
+        *_timeout_issues(change.timeout_in_seconds, paths.join(path, "timeoutInSeconds"), most_seconds),
     ]
 
 
@@ -81,13 +90,51 @@ def webhook_settings(body: DispatchableBody) -> dict[str, Any]:
     }
 
 
+def changed_webhook(stored: Mapping[str, Any], change: WebhookChange, path: str) -> dict[str, Any]:
+    """A webhook as it is stored once it is changed; raises Invalid when it would have too many headers.
+
+    The change is given at `path`.
+    """
+    fields = zip(change.__struct_fields__, change.__struct_encode_fields__, strict=True)
+    given = {name: getattr(change, field) for field, name in fields if field != "headers"}
+    headers = _changed_headers(stored.get("headers", {}), change)
+    if issues := _together_issues(headers, paths.join(path, "headers")):
+        raise errors.Invalid(*issues)
+    changed = {
+        **stored,
+        **{name: _plain(value) for name, value in given.items() if value is not UNSET},
+        "headers": headers,
+    }
+    return {name: value for name, value in changed.items() if value is not None and value != {}}
+
+
+def _changed_headers(stored: Mapping[str, str], change: WebhookChange) -> dict[str, str]:
+    if change.headers is None:
+        return {}
+    replaced = {name.lower() for name in change.headers or ()}
+    kept = {name: value for name, value in stored.items() if name.lower() not in replaced}
+    return {**kept, **_given_headers(change)}
+
+
+def _given_headers(change: WebhookChange) -> dict[str, str]:
+    return {name: value for name, value in (change.headers or {}).items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, Whole) else value
+
+
 def header_issues(headers: Mapping[str, str], path: str) -> list[errors.Issue]:
     """What is wrong with headers that are given at `path`."""
+    return _together_issues(headers, path) or list(_each_header(headers, path))
+
+
+def _together_issues(headers: Mapping[str, str], path: str) -> list[errors.Issue]:
     if len(headers) > _MOST_HEADERS:
         return [errors.Issue("too_big", path, f"At most {_MOST_HEADERS} headers can be sent")]
     if sum(len(name) + len(value) for name, value in headers.items()) > _LONGEST_TOGETHER:
         return [errors.Issue("too_big", path, f"Headers must not be longer than {_LONGEST_TOGETHER} together")]
-    return list(_each_header(headers, path))
+    return []
 
 
 def _each_header(headers: Mapping[str, str], path: str) -> Iterator[errors.Issue]:
@@ -98,6 +145,10 @@ def _each_header(headers: Mapping[str, str], path: str) -> Iterator[errors.Issue
             yield errors.Issue("invalid_string", at, mistake)
         if len(value) > _LONGEST_VALUE:
             yield errors.Issue("too_big", at, f"A value must not be longer than {_LONGEST_VALUE}")
+        elif value == masking.HIDDEN:
+            yield errors.Issue(
+                "custom", at, f"{masking.HIDDEN} stands for a value that is not shown; give the value itself"
+            )
         elif not _VALUE.fullmatch(value):
             yield errors.Issue("invalid_string", at, "A value must be printable ASCII, without white space around it")
         seen.add(name.lower())
@@ -112,8 +163,8 @@ def _name_mistake(name: str, seen: set[str]) -> str | None:
     return "The same header stands here twice" if lower in seen else None
 
 
-def _timeout_issues(body: DispatchableBody, path: str, most_seconds: float) -> Iterator[errors.Issue]:
-    if body.timeout_in_seconds is not UNSET and body.timeout_in_seconds > most_seconds:
+def _timeout_issues(seconds: int | UnsetType | None, path: str, most_seconds: float) -> Iterator[errors.Issue]:
+    if isinstance(seconds, int) and seconds > most_seconds:
         yield errors.Issue("too_big", path, f"Number must be less than or equal to {most_seconds:g}")
 
 

@@ -88,21 +88,26 @@ def create_ephemeral_dispatcher(environment: words.Environment, body: schemas.Ep
 def update_event_dispatcher(
     environment: words.Environment, dispatcher_id: str, change: schemas.DispatcherChange
 ) -> Written:
-    """Change what is given, in one transaction. Raises NotFound, or Invalid for a filter.
+    """Change what is given, in one transaction. Raises NotFound, Invalid (a filter, a webhook), or Conflict: there is one.
 
-    Whoever enables or disables it, though it was so before, lets its target begin anew: no failures, no circuit, no rest.
+    Whoever enables or disables it, though it was so before, or gives a webhook another URL, lets its target begin anew: no
+    failures, no circuit, no rest.
     """
     given = {name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not msgspec.UNSET}
-    event = given.pop("event", None)
+    event, webhook = given.pop("event", None), given.pop("dispatchable", None)
     warnings = filters.check(
         {"payloadFilter": given.get("payload_filter"), "contextFilter": given.get("context_filter")},
         schemas.name_issues(event or [], "event"),
     )
     warnings += schemas.name_warnings(event or [], "event")
     names = None if event is None else schemas.names_of(event)
+    if webhook:
+        _check_change(webhook)
     with db.atomic():
-        row = _found(dispatchers.change(environment.id, words.as_id(dispatcher_id), given, names))
-        if "enabled" in given:
+        before = _found(dispatchers.hold(environment.id, words.as_id(dispatcher_id)))
+        columns = {**given, **(_changed_webhook(before, webhook) if webhook else {})}
+        row = _change(before, columns, names)
+        if "enabled" in given or row.dispatchable.get("url") != before.dispatchable.get("url"):
             targets.forget(row.id)
         return Written(dispatchers.with_names([row])[0], warnings)
 
@@ -148,6 +153,15 @@ def _create(columns: dict[str, Any], names: Sequence[str], seconds: int | None) 
         ) from None
 
 
+def _change(
+    before: models.EventDispatcher, columns: dict[str, Any], names: Sequence[str] | None
+) -> models.EventDispatcher:
+    try:
+        return _found(dispatchers.change(before.environment_id, before.id, columns, names))
+    except dispatchers.AlreadyThere:
+        raise errors.Conflict(f"A dispatcher for {columns['dispatchable_id']} exists") from None
+
+
 def _secret(row: models.EventDispatcher, body: schemas.DispatchableBody) -> str | None:
     if body.type != words.WEBHOOK:
         return None
@@ -158,8 +172,8 @@ def _secret(row: models.EventDispatcher, body: schemas.DispatchableBody) -> str 
 def _target(environment: words.Environment, body: schemas.DispatchableBody) -> tuple[dict[str, Any], str]:
     """A dispatchable as it is stored, and the id that tells whether there is one for it already."""
     if body.type == words.WEBHOOK:
-        # Beside a wait for one event at the same URL, and not in place of it.
-        return _webhook(body), f"webhook {body.url}"
+        made = _webhook(body)
+        return made, _webhook_id(made["url"])
     if issues := schemas.foreign_fields(body, "dispatchable"):
         raise errors.Invalid(*issues)
     if body.type == words.EPHEMERAL:
@@ -178,6 +192,28 @@ def _webhook(body: schemas.DispatchableBody) -> dict[str, Any]:
     if issues := schemas.webhook_issues(body, "dispatchable", settings.current().post_timeout):
         raise errors.Invalid(*issues)
     return schemas.webhook_settings(body)
+
+
+def _webhook_id(url: str) -> str:
+    """Which webhook it is, unless its writer says: beside a wait for one event at the same URL, and not in place of it."""
+    return f"webhook {url}"
+
+
+def _check_change(change: schemas.WebhookChange) -> None:
+    if change.url is not msgspec.UNSET:
+        _check_url(change.url, "dispatchable.url")
+    if issues := schemas.webhook_change_issues(change, "dispatchable", settings.current().post_timeout):
+        raise errors.Invalid(*issues)
+
+
+def _changed_webhook(before: models.EventDispatcher, change: schemas.WebhookChange) -> dict[str, Any]:
+    """The columns of a webhook that a change of its calls changes: it stays the one for its URL if it was that."""
+    if before.dispatchable["type"] != words.WEBHOOK:
+        raise errors.Invalid(errors.Issue("custom", "dispatchable", "Only a WEBHOOK's calls can be changed"))
+    changed = schemas.changed_webhook(before.dispatchable, change, "dispatchable")
+    if before.dispatchable_id != _webhook_id(before.dispatchable["url"]):
+        return {"dispatchable": changed}
+    return {"dispatchable": changed, "dispatchable_id": _webhook_id(changed["url"])}
 
 
 def _checked_url(url: str | msgspec.UnsetType) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import peewee
@@ -72,12 +73,8 @@ def create(columns: Mapping[str, Any], names: Sequence[str], seconds: int | None
     To be called in a transaction, which is useless after AlreadyThere.
     """
     expires = {} if seconds is None else {"expires_at": _in(seconds)}
-    try:
+    with _unique():
         made = models.EventDispatcher.create(event=names[0] if names else "", **columns, **expires)
-    except peewee.IntegrityError as error:
-        if _UNIQUE in str(error):
-            raise AlreadyThere from error
-        raise
     _name(made, names)
     return models.EventDispatcher.get_by_id(made.id)
 
@@ -87,13 +84,15 @@ def change(
 ) -> models.EventDispatcher | None:
     """Change a dispatcher's columns, and its names unless None; None when there is no such dispatcher here.
 
-    To be called in a transaction.
+    Raises AlreadyThere. To be called in a transaction, which is useless after AlreadyThere.
     """
     table = models.EventDispatcher
     mine = (table.id == dispatcher_id) & (table.environment_id == environment_id)
     changed = {**columns, **({} if names is None else {"event": names[0]})}
     # An update even when nothing is given: it locks the row against a change of its names at the same time.
-    if not table.update(**(changed or {"enabled": table.enabled})).where(mine).execute():
+    with _unique():
+        found = table.update(**(changed or {"enabled": table.enabled})).where(mine).execute()
+    if not found:
         return None
     row = table.get_by_id(dispatcher_id)
     if names is not None or "source" in columns:
@@ -185,6 +184,16 @@ def delete_expired(limit: int) -> int:
                 ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)""",
         (limit,),
     )
+
+
+@contextmanager
+def _unique() -> Iterator[None]:
+    try:
+        yield
+    except peewee.IntegrityError as error:
+        if _UNIQUE in str(error):
+            raise AlreadyThere from error
+        raise
 
 
 def _in(seconds: int) -> peewee.SQL:

@@ -68,12 +68,13 @@ class Dispatcher:
 
     on_head = on_get
 
-    @operation("updateEventDispatcher", body=schemas.DispatcherChange, answer=schemas.Dispatcher)
+    @operation("updateEventDispatcher", body=schemas.DispatcherChange, answer=schemas.Dispatcher, refusals=(409,))
     def on_patch(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
         """Change a dispatcher.
 
-        What the body does not give stays as it is. With `enabled`, also when it says what is so already, the dispatcher's
-        target begins anew: its failures are forgotten, and it is called at once.
+        What the body does not give stays as it is. With `enabled`, also when it says what is so already, and with another
+        URL the dispatcher's target begins anew: its failures are forgotten, and it is called at once. What is still owed to
+        a webhook is sent as it is after the change.
         """
         environment = self._door.enter(request)
         change = schemas.parse_dispatcher_change(body_of(request, self._most))

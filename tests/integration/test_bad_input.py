@@ -130,7 +130,10 @@ def test_an_unknown_key_is_dropped_where_upstream_drops_it_and_refused_elsewhere
     assert {route: ask(alice, route, with_odd(route, b"0")).status_code for route in ROUTES} == ODD_STATUS
     [issue] = ask(alice, "change", b'{"enbled":true}').json["issues"]
     assert (issue["code"], issue["path"]) == ("unrecognized_keys", "enbled")
-    assert issue["message"] == "Unknown key; known are contextFilter, enabled, event, manual, payloadFilter, source"
+    assert (
+        issue["message"]
+        == "Unknown key; known are contextFilter, dispatchable, enabled, event, manual, payloadFilter, source"
+    )
 
 
 class TestNoJson:

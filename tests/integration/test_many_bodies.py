@@ -130,11 +130,11 @@ class Throng:
 
 @pytest.fixture
 def throng(store: str) -> Throng:
-    """Alice, with a rule to be changed."""
+    """Alice, with a webhook to be changed."""
     limits = {"KONGFLOW_MAX_BODY": "100000", "KONGFLOW_MAX_BULK_BODY": "110000", "KONGFLOW_MAX_BULK_EVENTS": "100"}
     alice = Api(testing.TestClient(create_app(service.load(limits))), factory.environment("alice"))
-    version = factory.job(alice.environment)
-    return Throng(alice, str(factory.dispatcher(alice.environment, to=factory.to_job(version))))
+    made = alice.post(RULES, {"event": "a", "dispatchable": {"type": "WEBHOOK", "url": "http://127.0.0.1:9/"}})
+    return Throng(alice, made.json["id"])
 
 
 KINDS = {bodies.VALID, bodies.NOISE, bodies.DAMAGED, *bodies.MISTAKES}
@@ -149,10 +149,11 @@ STATUSES_MET = {200, 400, 409, 413, 422}
 def test_no_body_is_more_than_the_service_can_answer(
     throng: Throng, number: int, kinds: set[str], statuses: set[int]
 ) -> None:
-    version = throng._api.get(f"{RULES}/{throng._rule}").json["dispatchable"]
+    version = factory.to_job(factory.job(throng._api.environment))
     targets = st.just(version) | st.builds(factory.to_url, bodies.URL)
     for route in WHERE:
-        _send(throng, bodies.bodies(route, targets), number // len(WHERE) + 1)
+        made = bodies.bodies(route, bodies.WEBHOOK_CHANGE if route == "change" else targets)
+        _send(throng, made, number // len(WHERE) + 1)
 
     met = throng.met
     assert met.total() >= number

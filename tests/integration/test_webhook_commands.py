@@ -83,6 +83,27 @@ class TestWebhooks:
         assert run("webhooks", "delete", listed["id"]).stdout == f"{listed['id']}  deleted\n"
         assert (run("webhooks", "list").exit_code, run("webhooks", "test", listed["id"]).exit_code) == (3, 3)
 
+    def test_what_it_calls_and_how_is_changed_and_the_rest_stays(self) -> None:
+        made = create("http://127.0.0.1:9/", "--header", "X-Shop: eu", "--header", "X-Old: 1", "--timeout", "5")
+        words = ["--header", "x-shop: us", "--without-header", "X-Old", "--unset", "timeout", "--rate-limit", "2"]
+        told = run("webhooks", "update", made["id"], "--url", "http://127.0.0.1:9/new", *words)
+
+        assert told.stdout.split() == ["id", made["id"], "calls", "http://127.0.0.1:9/new"], told.output
+        [listed] = from_json("webhooks", "list")
+        assert listed["dispatchable"] == {
+            "type": "WEBHOOK",
+            "url": "http://127.0.0.1:9/new",
+            "format": "event",
+            "headers": {"x-shop": "us"},
+            "rateLimit": 2,
+        }
+        assert from_json("webhooks", "update", made["id"], "--format", "cloudevent")["signing"] == made["signing"]
+
+    def test_an_update_of_nothing_is_a_usage_error(self) -> None:
+        made = create("http://127.0.0.1:9/")
+
+        assert run("webhooks", "update", made["id"]).exit_code == 2
+
     def test_a_public_key_is_shown_where_there_is_one(self) -> None:
         made = run("webhooks", "create", "http://127.0.0.1:9/", "--event", "a", "--signing", "ed25519")
 

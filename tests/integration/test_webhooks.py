@@ -576,6 +576,127 @@ class TestWriting:
         assert [issue["path"] for issue in refused.json["issues"]] == ["dispatchable.url"]
 
 
+def change(api: Api, webhook: Any, **dispatchable: Any) -> Any:
+    return api("PATCH", f"{RULES}/{webhook['id']}", {"dispatchable": dispatchable})
+
+
+class TestChanging:
+    def test_what_is_owed_goes_to_the_new_url_signed_with_the_old_secret(self, alice: Api) -> None:
+        with Receiver(receiver.status(500)) as before, Receiver() as after:
+            made = hook(alice, before.url)
+            alice.send()
+            work()
+            changed = change(alice, made, url=after.url, headers={"X-Shop": "eu"}, format="cloudevent")
+            work()
+
+        [failed], [call] = before.calls, after.calls
+        assert changed.status_code == 200, changed.text
+        assert (call.headers["webhook-id"], call.headers["x-shop"]) == (failed.headers["webhook-id"], "eu")
+        assert call.headers["content-type"] == "application/cloudevents+json; charset=utf-8"
+        assert takes(made["secret"], call)
+        assert "secret" not in changed.json
+
+    def test_what_is_absent_stays_and_what_is_null_goes(self, alice: Api) -> None:
+        given = {"headers": {"X-Shop": "eu"}, "timeoutInSeconds": 5, "rateLimit": 10, "maxConcurrency": 2}
+        made = hook(alice, "http://127.0.0.1:9/", format="cloudevent", **given)
+
+        kept = change(alice, made, rateLimit=20).json["dispatchable"]
+        bare = change(alice, made, headers=None, timeoutInSeconds=None, rateLimit=None, maxConcurrency=None).json
+        assert kept == {**made["dispatchable"], "rateLimit": 20}
+        assert bare["dispatchable"] == {"type": "WEBHOOK", "url": "http://127.0.0.1:9/", "format": "cloudevent"}
+        with db.unit():
+            assert models.EventDispatcher.get().dispatchable == bare["dispatchable"]
+
+    def test_one_header_is_set_or_taken_away_beside_secrets_that_nobody_repeats(self, alice: Api) -> None:
+        made = hook(alice, "http://127.0.0.1:9/", headers={"Authorization": "Bearer s3cr3t-of-mine", "X-Shop": "eu"})
+        change(alice, made, headers={"x-SHOP": "us", "X-New": "1"})
+        change(alice, made, headers={"X-New": None, "X-Unknown": None})
+
+        with db.unit():
+            stored = models.EventDispatcher.get().dispatchable["headers"]
+        assert stored == {"Authorization": "Bearer s3cr3t-of-mine", "x-SHOP": "us"}
+
+    def test_a_hidden_value_that_is_sent_back_is_refused_and_the_stored_one_stays(self, alice: Api) -> None:
+        made = hook(alice, "http://127.0.0.1:9/", headers={"Authorization": "Bearer s3cr3t-of-mine"})
+        refused = change(alice, made, headers=made["dispatchable"]["headers"])
+
+        [issue] = refused.json["issues"]
+        assert (refused.status_code, issue["path"]) == (422, "dispatchable.headers.Authorization")
+        assert issue["message"] == "*** stands for a value that is not shown; give the value itself"
+        with db.unit():
+            assert models.EventDispatcher.get().dispatchable["headers"] == {"Authorization": "Bearer s3cr3t-of-mine"}
+
+    def test_only_another_url_lets_its_target_begin_anew(self, alice: Api) -> None:
+        with Receiver(receiver.status(500)) as target:
+            made = hook(alice, target.url)
+            alice.send()
+            work()
+            failures = [
+                change(alice, made, **changed).json["target"]["consecutiveFailures"]
+                for changed in ({"rateLimit": 5}, {"url": target.url}, {"url": f"{target.url}/new"})
+            ]
+
+        assert failures == [1, 1, 0]
+
+    def test_it_is_the_webhook_of_its_new_url_and_the_old_one_is_free(self, alice: Api) -> None:
+        made = hook(alice, "http://127.0.0.1:9/old")
+        named = alice.post(
+            RULES,
+            {
+                "event": "a",
+                "dispatchableId": "mine",
+                "dispatchable": {"type": "WEBHOOK", "url": "http://127.0.0.1:9/a"},
+            },
+        ).json
+        moved = change(alice, made, url="http://127.0.0.1:9/new").json
+        hook(alice, "http://127.0.0.1:9/old")
+        taken = change(alice, made, url="http://127.0.0.1:9/old")
+
+        assert moved["dispatchableId"] == "webhook http://127.0.0.1:9/new"
+        assert change(alice, named, url="http://127.0.0.1:9/b").json["dispatchableId"] == "mine"
+        assert (taken.status_code, taken.json["error"]) == (
+            409,
+            "A dispatcher for webhook http://127.0.0.1:9/old exists",
+        )
+        assert alice.get(f"{RULES}/{made['id']}").json["dispatchable"]["url"] == "http://127.0.0.1:9/new"
+
+    @pytest.mark.parametrize(
+        ("changed", "path"),
+        [
+            ({"url": None}, "dispatchable.url"),
+            ({"url": "http://10.0.0.1/"}, "dispatchable.url"),
+            ({"url": "http://127.0.0.1/" + "x" * 2048}, "dispatchable.url"),
+            ({"headers": {"Host": "x"}}, "dispatchable.headers.Host"),
+            ({"headers": {"a": "x", "A": "y"}}, "dispatchable.headers.A"),
+            ({"headers": {"a": 1}}, "dispatchable.headers.a"),
+            ({"headers": {f"a{n}": "x" for n in range(20)}}, "dispatchable.headers"),
+            ({"timeoutInSeconds": 21}, "dispatchable.timeoutInSeconds"),
+            ({"rateLimit": 0}, "dispatchable.rateLimit"),
+            ({"maxConcurrency": 1001}, "dispatchable.maxConcurrency"),
+            ({"format": None}, "dispatchable.format"),
+            ({"type": "EPHEMERAL"}, "dispatchable.type"),
+            ({"secret": GIVEN}, "dispatchable.secret"),
+            ({"signing": "ed25519"}, "dispatchable.signing"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_with_its_path_and_changes_nothing(
+        self, alice: Api, changed: dict[str, Any], path: str
+    ) -> None:
+        made = hook(alice, "http://127.0.0.1:9/", headers={"X-Shop": "eu"})
+        refused = change(alice, made, **changed)
+
+        assert (refused.status_code, [issue["path"] for issue in refused.json["issues"]]) == (422, [path])
+        assert alice.get(f"{RULES}/{made['id']}").json["dispatchable"] == made["dispatchable"]
+
+    def test_only_its_own_environment_changes_it_and_only_a_webhook_is(self, alice: Api, bob: Api) -> None:
+        made = hook(alice, "http://127.0.0.1:9/")
+        job = factory.dispatcher(alice.environment, to=factory.to_job(factory.job(alice.environment)))
+        refused = change(alice, {"id": job}, rateLimit=1)
+
+        assert change(bob, made, rateLimit=1).status_code == 404
+        assert (refused.status_code, [issue["path"] for issue in refused.json["issues"]]) == (422, ["dispatchable"])
+
+
 class TestSigning:
     def test_the_signature_is_the_specifications(self) -> None:
         """The example of the specification: the same secret, id, time and body."""

@@ -19,10 +19,10 @@ from tests.servers import free_port
 JOB, SHIP, HOOK = (uuid.UUID(int=number) for number in (1, 2, 3))
 RULES = [
     Rule("ship", SHIP, frozenset(range(4)), frozenset({JOB})),
-    Rule("hook", HOOK, frozenset({3}), url="http://127.0.0.1/ok"),
+    Rule("hook", HOOK, frozenset({3}), url="http://127.0.0.1/ok", signed=True),
 ]
 RECORD, SHIPPED, HOOKED = (uuid.UUID(int=number) for number in (10, 11, 12))
-CALL = Call(str(HOOKED), "a", 100.0, "/ok", "ok", 200)
+CALL = Call(str(HOOKED), "a", 100.0, "/ok", "ok", 200, verified=True)
 FINE = Evidence(
     rules=RULES,
     attempts=[Attempt(["e-3"], 1, 99.0, 5.0, 200, stored=["e-3"])],
@@ -79,6 +79,7 @@ def test_what_is_right_is_green() -> None:
         ({"tries": [Try(HOOKED, 1, "succeeded"), Try(HOOKED, 2, "succeeded")]}, {"I7"}),
         ({"deepest": 11}, {"I8"}),
         ({"leases": 1}, {"I9"}),
+        ({"calls": [msgspec.structs.replace(CALL, verified=False)]}, {"I13"}),
     ],
 )
 def test_what_is_wrong_is_red_in_its_invariant(wrong: dict[str, Any], names: set[str]) -> None:
