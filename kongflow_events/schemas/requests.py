@@ -224,8 +224,8 @@ class DispatchableBody(Ours, frozen=True):
     headers: Annotated[
         dict[str, str] | UnsetType,
         Meta(
-            description="Headers of every call: at most 20, none that frames or signs the request. Values that look like "
-            "secrets are not shown again.",
+            description="Headers of every call: at most 20, none that frames or signs the request. Values are not "
+            "shown again, unless they are known to be harmless.",
             extra_json_schema=_HEADERS,
         ),
     ] = UNSET

@@ -167,7 +167,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """What one call came to; `error` and `answer` are clean and cut already, `request_headers` masked."""
+    """What one call came to; `error` and `answer` are clean, cut and masked already, `request_headers` masked."""
 
     number: int
     outcome: str

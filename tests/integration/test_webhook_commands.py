@@ -66,7 +66,7 @@ class TestWebhooks:
             "type": "WEBHOOK",
             "url": "http://127.0.0.1:9/",
             "format": "cloudevent",
-            "headers": {"X-Shop": "eu"},
+            "headers": {"X-Shop": "***"},
             "rateLimit": 5,
         }
         assert run("webhooks", "list").stdout.splitlines()[1].split() == [
@@ -94,7 +94,7 @@ class TestWebhooks:
             "type": "WEBHOOK",
             "url": "http://127.0.0.1:9/new",
             "format": "event",
-            "headers": {"x-shop": "us"},
+            "headers": {"x-shop": "***"},
             "rateLimit": 2,
         }
         assert from_json("webhooks", "update", made["id"], "--format", "cloudevent")["signing"] == made["signing"]
