@@ -169,7 +169,8 @@ class Dispatchable(Answer, frozen=True):
     ] = UNSET
     rate_limit: Annotated[int | UnsetType, Meta(description="Calls a second at the most; absent: no limit.")] = UNSET
     max_concurrency: Annotated[
-        int | UnsetType, Meta(description="Calls at the same time; absent: as many as the service makes.")
+        int | UnsetType,
+        Meta(description="Calls at the same time; absent: as many as the service makes; never more than that."),
     ] = UNSET
 
 

@@ -237,7 +237,10 @@ class DispatchableBody(Ours, frozen=True):
     ] = UNSET
     max_concurrency: Annotated[
         CallsAtOnce | UnsetType,
-        Meta(description="How many calls at the same time at the most. Absent: as many as the service allows."),
+        Meta(
+            description="How many calls at the same time at the most. Absent: as many as the service makes; never more "
+            "than that."
+        ),
     ] = UNSET
     format: Annotated[
         WebhookFormat | UnsetType,
@@ -325,7 +328,10 @@ class WebhookChange(Ours, frozen=True):
     ] = UNSET
     max_concurrency: Annotated[
         CallsAtOnce | UnsetType | None,
-        Meta(description="How many calls at the same time at the most. Null: as many as the service allows."),
+        Meta(
+            description="How many calls at the same time at the most. Null: as many as the service makes; never more "
+            "than that."
+        ),
     ] = UNSET
     format: Annotated[WebhookFormat | UnsetType, Meta(description="What the body is.")] = UNSET
 

@@ -45,7 +45,7 @@ WITH asked AS (
     SELECT subject_id, lane, at.now, targets.dispatcher_id IS NOT NULL AS limited, under_way.calls,
            opened_at IS NOT NULL AND enabled AS probes, rests_until > at.now AND enabled AS rests,
            CASE WHEN opened_at IS NOT NULL THEN 1
-                ELSE COALESCE((dispatchable->>'maxConcurrency')::integer, %(concurrency)s) END AS most,
+                ELSE LEAST((dispatchable->>'maxConcurrency')::integer, %(concurrency)s) END AS most,
            CASE WHEN enabled THEN interval '1 second' / (dispatchable->>'rateLimit')::float8 END AS pace,
            GREATEST(paced_until, at.now) AS turn
       FROM outbox
@@ -187,8 +187,8 @@ class Finished(msgspec.Struct, frozen=True):
 def claim(invocation_id: uuid.UUID, lease: float, concurrency: int) -> Claimed | None:
     """Lease one due call for `lease` seconds and count its attempt; None when it is done, not due, or leased.
 
-    None too when its target lets no call in: it rests, has as many calls under way as it takes (`concurrency`, unless it
-    says how many), or is called as often as it may be. A wait of up to PATIENCE for its turn is the caller's.
+    None too when its target lets no call in: it rests, has as many calls under way as it takes (`concurrency`, or fewer if
+    it says so), or is called as often as it may be. A wait of up to PATIENCE for its turn is the caller's.
     """
     parameters = {
         "id": invocation_id,
