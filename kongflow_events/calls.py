@@ -44,6 +44,10 @@ class Call(NamedTuple):
         """The headers without their secrets."""
         return masking.headers(self.headers)
 
+    def shown(self, text: str) -> str:
+        """What the target says, without the secrets that it was sent."""
+        return masking.text(text, self.headers)
+
 
 def prepare(claimed: posts.Claimed) -> Call:
     """The request of a claimed invocation, signed as of now when its target is a webhook.

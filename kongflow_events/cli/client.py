@@ -20,6 +20,12 @@ _DEV_ENV: Final = Path(".kongflow/dev.env")
 _SECONDS: Final = 30
 
 
+class JsonText(str):
+    """JSON as it was given, which a body holds as it is: decoded and written anew, `1.10` would be `1.1`."""
+
+    __slots__ = ()
+
+
 def call(method: str, path: str, body: Any = None, **query: Any) -> Any:
     """The JSON answer of one request; ends the command when the service refuses or cannot be reached."""
     url = _variable("KONGFLOW_URL") or _DEFAULT_URL
@@ -32,7 +38,7 @@ def call(method: str, path: str, body: Any = None, **query: Any) -> Any:
         response = urllib3.PoolManager().request(
             method,
             target,
-            body=None if body is None else json.dumps(body).encode(),
+            body=None if body is None else _written(body).encode(errors="surrogateescape"),
             headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
             timeout=_SECONDS,
             retries=False,
@@ -52,18 +58,28 @@ def known(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def json_option(text: str | None, option: str) -> Any:
-    """A JSON option's value, None when it is not given; `-` reads standard input; a usage error shows where it breaks."""
+def json_option(text: str | None, option: str) -> JsonText | None:
+    """A JSON option's text, None when it is not given; `-` reads standard input; a usage error shows where it breaks."""
     if text is None:
         return None
     if text == "-":
         text = sys.stdin.read()
     try:
-        return json.loads(text)
+        json.loads(text)
     except json.JSONDecodeError as error:
         raise click.BadParameter(
             f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}", param_hint=option
         ) from None
+    return JsonText(text)
+
+
+def _written(value: Any) -> str:
+    """A body as JSON, its objects' members as they are."""
+    if isinstance(value, JsonText):
+        return value
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)}: {_written(member)}" for name, member in value.items()) + "}"
+    return json.dumps(value)
 
 
 def _read(response: urllib3.BaseHTTPResponse, url: str) -> Any:

@@ -30,6 +30,7 @@ class _Answer(NamedTuple):
     status: int
     content_type: str
     body: bytes
+    retry_after: str | None = None
 
 
 _TAKEN: Final = _Answer(200, _JSON, b"{}")
@@ -46,21 +47,26 @@ _TAKEN: Final = _Answer(200, _JSON, b"{}")
 @click.option(
     "--url", default=None, help="Where the service reaches that port: a tunnel's URL, when it runs elsewhere."
 )
-def listen(
-    names: str, forward_to: str | None, source: str | None, payload_filter: str | None, port: int, url: str | None
-) -> None:
+@click.option(
+    "--secret",
+    default=None,
+    metavar="whsec_…",
+    help="What signs the calls, as whoever is behind --forward-to knows it.",
+)
+def listen(names: str, forward_to: str | None, port: int, url: str | None, **given: str | None) -> None:
     """Show events as they come, and what is answered to them, until Ctrl-C.
 
-    Makes a webhook of its own, checks each signature, and deletes it at the end.
+    Makes a webhook of its own, shows its secret, checks each signature, and deletes it at the end.
 
     Example: kongflow-events listen --events order.paid,invoice.* --forward-to http://127.0.0.1:3000/hooks
     """
     server = _Server(port, forward_to)
+    here = url or f"http://127.0.0.1:{server.server_port}/"
     body = {
         "event": [name.strip() for name in names.split(",") if name.strip()],
-        "source": source,
-        "payloadFilter": json_option(payload_filter, "--filter"),
-        "dispatchable": {"type": "WEBHOOK", "url": url or f"http://127.0.0.1:{server.server_port}/"},
+        "source": given["source"],
+        "payloadFilter": json_option(given["payload_filter"], "--filter"),
+        "dispatchable": known({"type": "WEBHOOK", "url": here, "secret": given["secret"]}),
         "dispatchableId": f"listen {secrets.token_hex(8)}",
     }
     with server, _webhook(known(body)) as made:
@@ -69,6 +75,7 @@ def listen(
         click.echo(
             f"listening to {', '.join(made['event'])} at {made['dispatchable']['url']}; Ctrl-C ends it", err=True
         )
+        click.echo(f"secret  {server.secret}", err=True)
         _until_interrupted()
         server.shutdown()
 
@@ -120,6 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))
+        if answer.retry_after is not None:
+            self.send_header("Retry-After", answer.retry_after)
         self.end_headers()
         self.wfile.write(answer.body)
 
@@ -140,7 +149,8 @@ def _forwarded(pool: urllib3.PoolManager, url: str, headers: dict[str, str], bod
         answer = pool.request("POST", url, body=body, headers=passed, timeout=_FORWARD_SECONDS, redirect=False)
     except urllib3.exceptions.HTTPError as error:
         return _Answer(502, _JSON, json.dumps({"error": str(error)}).encode())
-    return _Answer(answer.status, answer.headers.get("Content-Type", _JSON), answer.data)
+    said = answer.headers
+    return _Answer(answer.status, said.get("Content-Type", _JSON), answer.data, said.get("Retry-After"))
 
 
 def _line(body: bytes, answer: _Answer, seconds: float) -> str:

@@ -147,8 +147,10 @@ def test_webhook(webhook_id: str, seconds: float, as_json: bool) -> None:
         call("POST", f"/api/v1/events/{segment(made['eventId'])}/cancel")
     if as_json:
         output.show_json(told)
-    else:
+    elif told["attemptList"]:
         _show_attempt(told)
+    else:
+        click.echo(told["reason"] or _why_not_called(webhook_id))
     if told["status"] != "SUCCEEDED":
         raise SystemExit(output.FAILED)
 
@@ -221,10 +223,14 @@ def _first_attempt(invocation: dict[str, Any], until: float) -> dict[str, Any]:
         time.sleep(_POLL_SECONDS)
 
 
+def _why_not_called(webhook_id: str) -> str:
+    target = call("GET", f"{RULES}/{segment(webhook_id)}")["target"]
+    if target and target["resumesAt"]:
+        return f'not called: the target rests until {target["resumesAt"]}; PATCH it with {{"enabled": true}} to try now'
+    return "not called in time: is a poster running?"
+
+
 def _show_attempt(told: dict[str, Any]) -> None:
-    if not told["attemptList"]:
-        click.echo(told["reason"] or "not called in time: is a poster running?")
-        return
     last = told["attemptList"][-1]
     status = str(last["statusCode"]) if last["statusCode"] else last["outcome"]
     output.show_fields([("answer", status), ("took", f"{last['durationMs']} ms"), ("id", told["id"])])

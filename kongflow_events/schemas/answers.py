@@ -162,14 +162,15 @@ class Dispatchable(Answer, frozen=True):
     format: Annotated[WebhookFormat | UnsetType, Meta(description="What a webhook's body is.")] = UNSET
     headers: Annotated[
         dict[str, str] | UnsetType,
-        Meta(description="A webhook's own headers; values that look like secrets are `***`."),
+        Meta(description="A webhook's own headers; values that may be secrets are `***`."),
     ] = UNSET
     timeout_in_seconds: Annotated[
         int | UnsetType, Meta(description="How long one call may take; absent: as long as the service allows.")
     ] = UNSET
     rate_limit: Annotated[int | UnsetType, Meta(description="Calls a second at the most; absent: no limit.")] = UNSET
     max_concurrency: Annotated[
-        int | UnsetType, Meta(description="Calls at the same time; absent: as many as the service makes.")
+        int | UnsetType,
+        Meta(description="Calls at the same time; absent: as many as the service makes; never more than that."),
     ] = UNSET
 
 

@@ -224,8 +224,8 @@ class DispatchableBody(Ours, frozen=True):
     headers: Annotated[
         dict[str, str] | UnsetType,
         Meta(
-            description="Headers of every call: at most 20, none that frames or signs the request. Values that look like "
-            "secrets are not shown again.",
+            description="Headers of every call: at most 20, none that frames or signs the request. Values are not "
+            "shown again, unless they are known to be harmless.",
             extra_json_schema=_HEADERS,
         ),
     ] = UNSET
@@ -237,7 +237,10 @@ class DispatchableBody(Ours, frozen=True):
     ] = UNSET
     max_concurrency: Annotated[
         CallsAtOnce | UnsetType,
-        Meta(description="How many calls at the same time at the most. Absent: as many as the service allows."),
+        Meta(
+            description="How many calls at the same time at the most. Absent: as many as the service makes; never more "
+            "than that."
+        ),
     ] = UNSET
     format: Annotated[
         WebhookFormat | UnsetType,
@@ -325,7 +328,10 @@ class WebhookChange(Ours, frozen=True):
     ] = UNSET
     max_concurrency: Annotated[
         CallsAtOnce | UnsetType | None,
-        Meta(description="How many calls at the same time at the most. Null: as many as the service allows."),
+        Meta(
+            description="How many calls at the same time at the most. Null: as many as the service makes; never more "
+            "than that."
+        ),
     ] = UNSET
     format: Annotated[WebhookFormat | UnsetType, Meta(description="What the body is.")] = UNSET
 

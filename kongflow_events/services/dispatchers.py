@@ -27,13 +27,17 @@ class Written(NamedTuple):
 
 
 def create_event_dispatcher(environment: words.Environment, body: schemas.DispatcherBody) -> Written:
-    """Store a dispatcher, a webhook with its secret. Raises Invalid (a filter, a target), or Conflict: there is one."""
+    """Store a dispatcher, a webhook with its secret. Raises Invalid (a filter, a target), or Conflict: there is one.
+
+    Takes a unit of work of its own once the URL is looked up, so that no connection waits for a name server.
+    """
     warnings = filters.check(
         {"payloadFilter": body.payload_filter, "contextFilter": body.context_filter},
         schemas.name_issues(body.event, "event"),
     )
     warnings += schemas.name_warnings(body.event, "event")
-    with db.atomic():
+    _check_target(body.dispatchable)
+    with db.unit(), db.atomic():
         dispatchable, dispatchable_id = _target(environment, body.dispatchable)
         ephemeral = dispatchable["type"] == words.EPHEMERAL
         columns = {
@@ -56,7 +60,8 @@ def create_event_dispatcher(environment: words.Environment, body: schemas.Dispat
 def create_ephemeral_dispatcher(environment: words.Environment, body: schemas.EphemeralBody) -> models.EventDispatcher:
     """Wait for one event at a URL; a second wait for the same URL returns the first one unchanged, as upstream does.
 
-    Raises Refused (400) with the issues of a URL or a filter that cannot be.
+    Raises Refused (400) with the issues of a URL or a filter that cannot be. Takes a unit of work of its own once the URL is
+    looked up.
     """
     try:
         filters.check(
@@ -75,20 +80,23 @@ def create_ephemeral_dispatcher(environment: words.Environment, body: schemas.Ep
         "environment_id": environment.id,
         "one_shot": True,
     }
-    try:
-        with db.atomic():
-            account = _account(environment, body.account_id)
-            return dispatchers.create(
-                {**columns, "external_account_id": account}, schemas.names_of(body.name), body.timeout_in_seconds
-            )
-    except dispatchers.AlreadyThere:
-        return _found(dispatchers.of_target(environment.id, body.url))
+    with db.unit():
+        try:
+            with db.atomic():
+                account = _account(environment, body.account_id)
+                return dispatchers.create(
+                    {**columns, "external_account_id": account}, schemas.names_of(body.name), body.timeout_in_seconds
+                )
+        except dispatchers.AlreadyThere:
+            return _found(dispatchers.of_target(environment.id, body.url))
 
 
 def update_event_dispatcher(
     environment: words.Environment, dispatcher_id: str, change: schemas.DispatcherChange
 ) -> Written:
     """Change what is given, in one transaction. Raises NotFound, Invalid (a filter, a webhook), or Conflict: there is one.
+
+    Takes a unit of work of its own once a new URL is looked up.
 
     Whoever enables or disables it, though it was so before, or gives a webhook another URL, lets its target begin anew: no
     failures, no circuit, no rest.
@@ -103,7 +111,7 @@ def update_event_dispatcher(
     names = None if event is None else schemas.names_of(event)
     if webhook:
         _check_change(webhook)
-    with db.atomic():
+    with db.unit(), db.atomic():
         before = _found(dispatchers.hold(environment.id, words.as_id(dispatcher_id)))
         columns = {**given, **(_changed_webhook(before, webhook) if webhook else {})}
         row = _change(before, columns, names)
@@ -169,29 +177,32 @@ def _secret(row: models.EventDispatcher, body: schemas.DispatchableBody) -> str 
     return vault.keep(row.id, kind, None if body.secret is msgspec.UNSET else body.secret).secret
 
 
-def _target(environment: words.Environment, body: schemas.DispatchableBody) -> tuple[dict[str, Any], str]:
-    """A dispatchable as it is stored, and the id that tells whether there is one for it already."""
+def _check_target(body: schemas.DispatchableBody) -> None:
+    """What can be said of a dispatchable whatever is stored."""
     if body.type == words.WEBHOOK:
-        made = _webhook(body)
-        return made, _webhook_id(made["url"])
-    if issues := schemas.foreign_fields(body, "dispatchable"):
+        _check_given_url(body.url)
+        issues = schemas.webhook_issues(body, "dispatchable", settings.current().post_timeout)
+    else:
+        issues = schemas.foreign_fields(body, "dispatchable")
+    if issues:
         raise errors.Invalid(*issues)
     if body.type == words.EPHEMERAL:
-        url = _checked_url(body.url)
-        return {"type": body.type, "url": url}, url
+        _check_given_url(body.url)
+
+
+def _target(environment: words.Environment, body: schemas.DispatchableBody) -> tuple[dict[str, Any], str]:
+    """A dispatchable that was checked as it is stored, and the id that tells whether there is one for it already."""
+    if body.type == words.WEBHOOK:
+        made = schemas.webhook_settings(body)
+        return made, _webhook_id(made["url"])
+    if body.type == words.EPHEMERAL:
+        return {"type": body.type, "url": body.url}, str(body.url)
     if body.id is msgspec.UNSET:
         raise errors.Invalid(errors.Issue("invalid_type", "dispatchable.id", "Required"))
     known = jobs.target_id(environment.id, body.type, body.id)
     if known is None:
         raise errors.Invalid(errors.Issue("custom", "dispatchable.id", f"No {body.type} of this id in the environment"))
     return {"type": body.type, "id": body.id}, str(known)
-
-
-def _webhook(body: schemas.DispatchableBody) -> dict[str, Any]:
-    _checked_url(body.url)
-    if issues := schemas.webhook_issues(body, "dispatchable", settings.current().post_timeout):
-        raise errors.Invalid(*issues)
-    return schemas.webhook_settings(body)
 
 
 def _webhook_id(url: str) -> str:
@@ -216,11 +227,10 @@ def _changed_webhook(before: models.EventDispatcher, change: schemas.WebhookChan
     return {"dispatchable": changed, "dispatchable_id": _webhook_id(changed["url"])}
 
 
-def _checked_url(url: str | msgspec.UnsetType) -> str:
+def _check_given_url(url: str | msgspec.UnsetType) -> None:
     if url is msgspec.UNSET:
         raise errors.Invalid(errors.Issue("invalid_type", "dispatchable.url", "Required"))
     _check_url(url, "dispatchable.url")
-    return url
 
 
 def _check_url(url: str, path: str) -> None:

@@ -120,17 +120,18 @@ def _answered(claimed: posts.Claimed, answer: outgoing.Answer, call: calls.Call)
         duration_ms=answer.duration_ms,
         status_code=answer.status,
         error=None if good else f"the target answered {answer.status}",
-        answer=answer.excerpt,
+        answer=call.shown(answer.excerpt),
         request_headers=call.shown_headers,
     )
 
 
 def _failed(claimed: posts.Claimed, error: Exception, call: calls.Call | None) -> posts.Attempt:
+    reason = outgoing.clean(retries.reason_of(error), _ERROR_BYTES)
     return posts.Attempt(
         number=claimed.attempts,
         outcome=getattr(error, "outcome", "failed"),
         duration_ms=getattr(error, "duration_ms", 0),
-        error=outgoing.clean(retries.reason_of(error), _ERROR_BYTES),
+        error=call.shown(reason) if call else reason,
         request_headers=call.shown_headers if call else None,
     )
 

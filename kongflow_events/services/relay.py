@@ -131,7 +131,8 @@ class _Round:
 class Relay:
     """One relay; run `tick` from one thread. Any number of relays may share an outbox: they skip each other's rows.
 
-    `places` is the number of calls that a target takes at once: more of its posts are not hinted in one round.
+    `places` is the number of calls that a target takes at once, if it does not want fewer:
+    more of its posts are not hinted in one round.
     """
 
     def __init__(self, hints: Hints, *, batch: int, high_water: int, places: int) -> None:
@@ -218,8 +219,8 @@ class Relay:
 
     def _pass_targets(self) -> tuple[int, bool]:
         """Hint posts, a few of each target in turn, one round at a time: the end of a call hints the next by itself."""
-        room = self._room("post")
-        if room <= 0 or not self._round.is_due():
+        # Targets that rest have due rows at every tick: the broker is asked only once there is a round.
+        if not self._round.is_due() or (room := self._room("post")) <= 0:
             return 0, False
         started = time.monotonic()
         with db.atomic():

@@ -94,17 +94,18 @@ WITH record AS (
     UPDATE event_records SET cancelled_at = now()
      WHERE event_id = %(event_id)s AND environment_id = %(environment)s AND cancelled_at IS NULL
     RETURNING {_COLUMNS}
-), undelivered AS (
-    DELETE FROM outbox USING record WHERE subject_id = record.id AND kind = 'deliver'
-), unposted AS (
-    DELETE FROM outbox USING invocations, record
-     WHERE invocations.event_record_id = record.id AND invocations.status = 'PENDING'
-       AND outbox.subject_id = invocations.id AND outbox.kind = 'post'
-       AND (outbox.lease_until IS NULL OR outbox.lease_until < now())
-    RETURNING outbox.subject_id
+), owed AS MATERIALIZED (
+    SELECT subject_id FROM outbox
+     WHERE subject_id = ANY(ARRAY(SELECT id FROM record UNION ALL
+                                  SELECT invocations.id FROM invocations JOIN record ON event_record_id = record.id
+                                   WHERE status = 'PENDING'))
+       AND (kind = 'deliver' OR (kind = 'post' AND (lease_until IS NULL OR lease_until < now())))
+     ORDER BY subject_id FOR UPDATE
+), gone AS (
+    DELETE FROM outbox WHERE subject_id = ANY(ARRAY(SELECT subject_id FROM owed)) RETURNING subject_id, kind
 ), canceled AS (
     UPDATE invocations SET status = 'CANCELED', reason = 'event cancelled', completed_at = now(), pending_one_shot = NULL
-      FROM unposted WHERE invocations.id = unposted.subject_id
+      FROM gone WHERE invocations.id = gone.subject_id AND gone.kind = 'post'
 )
 SELECT * FROM record
 """

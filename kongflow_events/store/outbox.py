@@ -227,8 +227,11 @@ def still_owed(ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
 def unhint(ids: Collection[uuid.UUID]) -> None:
     """Set rows back whose hints could not be published: due for a hint now, as if it had not been tried."""
     db.run(
-        "UPDATE outbox SET hint_at = now(), hints = GREATEST(hints - 1, 0)"
-        " WHERE subject_id = ANY(%s) AND died_at IS NULL",
+        """WITH back AS (
+               SELECT subject_id FROM outbox WHERE subject_id = ANY(%s) AND died_at IS NULL ORDER BY subject_id FOR UPDATE
+           )
+           UPDATE outbox SET hint_at = now(), hints = GREATEST(hints - 1, 0)
+            WHERE subject_id = ANY(ARRAY(SELECT subject_id FROM back))""",
         (list(ids),),
     )
 

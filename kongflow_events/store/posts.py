@@ -46,7 +46,7 @@ WITH asked AS (
            COALESCE(environment_id = ANY(%(full)s::uuid[]), FALSE) AS crowded,
            opened_at IS NOT NULL AND enabled AS probes, rests_until > at.now AND enabled AS rests,
            CASE WHEN opened_at IS NOT NULL THEN 1
-                ELSE COALESCE((dispatchable->>'maxConcurrency')::integer, %(concurrency)s) END AS most,
+                ELSE LEAST((dispatchable->>'maxConcurrency')::integer, %(concurrency)s) END AS most,
            CASE WHEN enabled THEN interval '1 second' / (dispatchable->>'rateLimit')::float8 END AS pace,
            GREATEST(paced_until, at.now) AS turn
       FROM outbox
@@ -173,7 +173,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """What one call came to; `error` and `answer` are clean and cut already, `request_headers` masked."""
+    """What one call came to; `error` and `answer` are clean, cut and masked already, `request_headers` masked."""
 
     number: int
     outcome: str
@@ -193,8 +193,8 @@ class Finished(msgspec.Struct, frozen=True):
 def claim(invocation_id: uuid.UUID, lease: float, concurrency: int, full: Sequence[uuid.UUID] = ()) -> Claimed | None:
     """Lease one due call for `lease` seconds and count its attempt; None when it is done, not due, or leased.
 
-    None too when its target lets no call in: it rests, has as many calls under way as it takes (`concurrency`, unless it
-    says how many), or is called as often as it may be; and when its environment is one of those that are `full`. A wait
+    None too when its target lets no call in: it rests, has as many calls under way as it takes (`concurrency`, or fewer
+    if it says so), or is called as often as it may be; and when its environment is one of those that are `full`. A wait
     of up to PATIENCE for its turn is the caller's.
     """
     parameters = {

@@ -36,9 +36,8 @@ class Dispatchers:
         """
         environment = self._door.enter(request)
         body = schemas.parse_dispatcher(body_of(request, self._most))
-        with db.unit():
-            written = dispatchers.create_event_dispatcher(environment, body)
-            answer(response, _shown(written.dispatcher, written.warnings, written.secret))
+        written = dispatchers.create_event_dispatcher(environment, body)
+        answer(response, _shown(written.dispatcher, written.warnings, written.secret))
 
     @operation("listEventDispatchers", query=schemas.DispatchersQuery, answer=schemas.DispatcherPage)
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -78,9 +77,8 @@ class Dispatcher:
         """
         environment = self._door.enter(request)
         change = schemas.parse_dispatcher_change(body_of(request, self._most))
-        with db.unit():
-            written = dispatchers.update_event_dispatcher(environment, dispatcher_id, change)
-            answer(response, _shown(written.dispatcher, written.warnings))
+        written = dispatchers.update_event_dispatcher(environment, dispatcher_id, change)
+        answer(response, _shown(written.dispatcher, written.warnings))
 
     @operation("deleteEventDispatcher", answer=schemas.DispatcherId)
     def on_delete(self, request: falcon.Request, response: falcon.Response, dispatcher_id: str) -> None:
@@ -178,8 +176,8 @@ class Ephemeral:
         """
         environment = self._door.enter(request)
         body = schemas.parse_ephemeral(body_of(request, self._most))
-        with db.unit():
-            answer(response, schemas.DispatcherId(dispatchers.create_ephemeral_dispatcher(environment, body).id))
+        made = dispatchers.create_ephemeral_dispatcher(environment, body)
+        answer(response, schemas.DispatcherId(made.id))
 
 
 def _shown(listed: Listed, warnings: Sequence[str] = (), secret: str | None = None) -> schemas.Dispatcher:

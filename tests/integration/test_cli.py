@@ -15,7 +15,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import pytest
 from click.testing import CliRunner, Result
 
-from kongflow_events import settings
+from kongflow_events import models, settings
 from kongflow_events.cli import main
 from kongflow_events.services import keys
 from kongflow_events.store import db
@@ -68,6 +68,14 @@ class TestApi:
         assert listed[1].split()[:3] == [later["id"], "later", "not"]
         assert [event["id"] for event in from_json("events", "list", "--account", "acme")["data"]] == [later["id"]]
         assert "no runs" in run("events", "show", later["id"]).stdout
+
+    def test_a_payload_is_sent_as_it_was_written(self) -> None:
+        text = '{"b": 1.10, "a": 1e2, "n": 123456789012345678901234567890}'
+        run("send", "exact", "--payload", text, "--context", '{"c": [1]}', "--id", "exact")
+
+        with db.unit():
+            assert models.EventRecord.get().payload_raw == text
+        assert run("send", "exact", "--payload", "NaN").exit_code == 1
 
     def test_a_dispatcher_explains_itself(self) -> None:
         words = ["--event", "order.*", "--filter", '{"amount":[{"$gt":10}],"$or":[{"vip":[true]}]}']

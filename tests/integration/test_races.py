@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kongflow_events import errors, models, schemas, words
 from kongflow_events.services import cancel, deliver, dispatchers, expire, ingest, invoke, post, redrive
-from kongflow_events.store import db
+from kongflow_events.store import db, outbox
 from tests import factory
 from tests.receiver import Receiver
 from tests.stepping import Interleaving, halting
@@ -466,6 +466,54 @@ class TestRulesAgainstInvoke:
 
         assert (stored(record).delivered_at is not None) == (len(invocations(record)) == 1)
         assert owed(record.id) == []
+
+
+class TestOrderOfLocks:
+    """Rows of the outbox are locked by id, however they lie in the table and whoever locks several."""
+
+    def test_hints_that_were_not_published_are_set_back_in_the_order_of_their_ids(self, at_once: Interleaving) -> None:
+        low, high = sorted(uuid.uuid4() for _ in "12")
+        with db.unit():
+            for one in (high, low):
+                db.run(
+                    "INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at, hints)"
+                    " VALUES (%s, 'deliver', %s, now(), now(), 3)",
+                    (one, one),
+                )
+
+        def unhinter() -> None:
+            with db.unit(), db.atomic():
+                outbox.unhint([high, low])
+
+        at_once([0, 0, 1, 1, 1], lambda: lock_in_order(low, high), unhinter)
+
+        assert [row.hints for row in owed(low, high)] == [2, 2]
+
+    def test_what_a_cancelled_event_owes_is_taken_back_in_the_order_of_the_ids(
+        self, at_once: Interleaving, alice: words.Environment
+    ) -> None:
+        event = name()
+        for path in "12":
+            factory.dispatcher(alice, event, to=factory.to_url(f"http://127.0.0.1:1/{path}"))
+        record = send(alice, event)
+        high, last = sorted(deliver.deliver([record.id])["post"])
+        low = uuid.UUID(int=1)
+        with db.unit():
+            # The lower one lies behind the other.
+            db.run("UPDATE invocations SET id = %s WHERE id = %s", (low, last))
+            db.run("UPDATE outbox SET subject_id = %s WHERE subject_id = %s", (low, last))
+
+        at_once([0, 0, 1, 1, 1], lambda: lock_in_order(low, high), lambda: cancelled(alice, event))
+
+        assert {one.status for one in invocations(record)} == {"CANCELED"}
+        assert owed(low, high) == []
+
+
+def lock_in_order(*ids: uuid.UUID) -> None:
+    """Lock rows of the outbox one after the other, in one transaction."""
+    with db.unit(), db.atomic():
+        for one in ids:
+            db.run("SELECT FROM outbox WHERE subject_id = %s FOR UPDATE", (one,))
 
 
 def is_taken(invocation: uuid.UUID) -> bool:

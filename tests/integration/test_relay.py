@@ -143,6 +143,26 @@ def test_a_full_queue_of_one_kind_does_not_stand_before_another(relay: Relay, qu
     assert len(queues.taken("invoke")) == 10
 
 
+def test_the_broker_is_not_asked_about_posts_before_there_is_a_round_of_the_targets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kongflow_events.services.relay._ROUND", 3600.0)
+    asked: list[str] = []
+
+    class Asked(Queues):
+        def depth(self, queue_name: str) -> int:
+            asked.append(queue_name)
+            return super().depth(queue_name)
+
+    relay = Relay(Asked(), batch=10, high_water=5, places=4)
+    owe(1, kind="post")
+    relay.tick()
+    owe(1, kind="post")
+
+    assert relay.tick() == 0
+    assert asked == ["post"]
+
+
 class Endless(Queues):
     """Workers that keep pace with a backlog that does not end."""
 

@@ -173,6 +173,13 @@ class TestConcurrency:
 
         assert len(claimed(*waiting, most=4)) == 2
 
+    def test_a_target_that_wants_more_than_the_service_makes_gets_what_the_service_makes(
+        self, alice: words.Environment
+    ) -> None:
+        waiting = Target(alice, NOWHERE, maxConcurrency=100).deliver(6)
+
+        assert len(claimed(*waiting, most=4)) == 4
+
     def test_a_one_shot_dispatcher_has_no_standing_to_keep(self, alice: words.Environment) -> None:
         factory.dispatcher(alice, to=factory.to_url(NOWHERE), one_shot=True)
         with db.unit():
@@ -610,9 +617,10 @@ class TestCircuit:
         assert state(made)[0] == "DEAD"
         assert target.row().failures == 0
 
-    def test_calls_that_end_at_once_are_all_counted(self, alice: words.Environment) -> None:
+    def test_calls_that_end_at_once_are_all_counted(self, alice: words.Environment, rules: Callable[..., None]) -> None:
+        rules(target_concurrency=8)
         with Receiver(receiver.status(500)) as hook, ThreadPoolExecutor(8) as workers:
-            target = Target(alice, hook.url, maxConcurrency=8)
+            target = Target(alice, hook.url)
             list(workers.map(lambda one: post.post([one]), target.deliver(8)))
 
         assert target.row().failures == 8

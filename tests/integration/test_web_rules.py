@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import uuid
 from typing import Any
@@ -481,3 +482,30 @@ class TestHealth:
         assert (
             client.simulate_get("/readyz").json["checks"]["schema"] == "run kongflow-events migrate: schema.sql missing"
         )
+
+
+class TestLookUp:
+    """A name server may take its time, and all that while nobody else's connection."""
+
+    def test_no_connection_waits_for_the_name_of_a_url(
+        self, alice: Api, store: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked_up: list[str] = []
+
+        def resolve(host: str, port: int, **_: Any) -> list[Any]:
+            with db.unit():
+                looked_up.append(f"{host} {db.rows('SELECT 1 AS one')[0]['one']}")
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("1.1.1.1", port))]
+
+        db.connect(store, pool_size=1, wait_seconds=0.1)
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        webhook = {"type": "WEBHOOK", "url": "http://one.example/"}
+        waiting = {"name": "a", "source": "trigger.dev", "url": "http://two.example/", "timeoutInSeconds": 60}
+
+        made = alice.post(RULES, {"event": "a", "dispatchable": webhook})
+        waits = alice.post(f"{RULES}/ephemeral", waiting)
+        other = {"dispatchable": {"url": "http://three.example/"}}
+        changed = alice("PATCH", f"{RULES}/{made.json['id']}", other)
+
+        assert [answer.status_code for answer in (made, waits, changed)] == [200, 200, 200]
+        assert looked_up == ["one.example 1", "two.example 1", "three.example 1"]

@@ -66,7 +66,7 @@ class TestWebhooks:
             "type": "WEBHOOK",
             "url": "http://127.0.0.1:9/",
             "format": "cloudevent",
-            "headers": {"X-Shop": "eu"},
+            "headers": {"X-Shop": "***"},
             "rateLimit": 5,
         }
         assert run("webhooks", "list").stdout.splitlines()[1].split() == [
@@ -94,7 +94,7 @@ class TestWebhooks:
             "type": "WEBHOOK",
             "url": "http://127.0.0.1:9/new",
             "format": "event",
-            "headers": {"x-shop": "us"},
+            "headers": {"x-shop": "***"},
             "rateLimit": 2,
         }
         assert from_json("webhooks", "update", made["id"], "--format", "cloudevent")["signing"] == made["signing"]
@@ -149,12 +149,25 @@ class TestWebhooks:
         assert (told.exit_code, told.stdout) == (1, "not called in time: is a poster running?\n")
         assert owed("post") == []
 
+    @pytest.mark.usefixtures("workers")
+    def test_of_a_target_that_rests_a_test_says_until_when_and_what_to_do(self) -> None:
+        with Receiver(receiver.status(429, Retry_After="600")) as target:
+            made = create(target.url)
+            run("webhooks", "test", made["id"])
+            told = run("webhooks", "test", made["id"], "--wait", "0.5")
+
+        [listed] = from_json("webhooks", "list")
+        resting = f"not called: the target rests until {listed['target']['resumesAt']}; "
+        assert (told.exit_code, told.stdout) == (1, resting + 'PATCH it with {"enabled": true} to try now\n')
+        assert len(target.calls) == 1
+
 
 class Listening:
     """A running `listen`: what it said by now, line by line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
+        self.secret = process.stderr.readline().split()[-1] if process.stderr else ""
         self.lines: list[str] = []
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -217,6 +230,31 @@ class TestListen:
         eventually(
             lambda: {(one.status_code, one.outcome) for one in attempts()} == {(200, "succeeded"), (422, "refused")}
         )
+
+    def test_an_app_behind_it_verifies_what_it_gets_with_the_secret_that_is_shown(self) -> None:
+        with Receiver() as target, listening("--events", "order.paid", "--forward-to", target.url) as told:
+            run("send", "order.paid", "--id", "1")
+            told.line()
+
+        [call] = target.calls
+        assert Webhook(told.secret).verify(call.body, call.headers)["id"] == "1"
+
+    def test_an_app_behind_it_verifies_what_it_gets_with_the_secret_that_it_knows(self) -> None:
+        secret = "whsec_" + "a" * 32
+        words = ["--events", "order.paid", "--secret", secret]
+        with Receiver() as target, listening(*words, "--forward-to", target.url) as told:
+            run("send", "order.paid", "--id", "1")
+            told.line()
+
+        [call] = target.calls
+        assert Webhook(secret).verify(call.body, call.headers)["id"] == "1"
+
+    def test_the_pause_that_an_app_behind_it_asks_for_is_kept(self) -> None:
+        target = Receiver(receiver.status(503, Retry_After="600"))
+        with target, listening("--events", "order.paid", "--forward-to", target.url) as told:
+            run("send", "order.paid", "--id", "1")
+            assert told.line().startswith("order.paid  1  503  ")
+            eventually(lambda: [one for one in from_json("webhooks", "list") if one["target"]["resumesAt"]])
 
     def test_somewhere_that_is_not_there_is_said_so(self) -> None:
         with listening("--events", "order.paid", "--forward-to", "http://127.0.0.1:1/") as told:

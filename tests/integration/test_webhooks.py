@@ -163,8 +163,8 @@ class TestCalls:
         assert attempts(alice)[0]["error"] == "no complete answer within 1 s"
 
     def test_its_headers_are_sent_but_their_secrets_are_shown_nowhere(self, alice: Api) -> None:
-        given = {"X-Shop": "eu", "Authorization": "Bearer s3cr3t-of-mine", "X-Id": "Zm9yIGEgbG9uZyB0aW1lIG5vYm9keQ"}
-        hidden = {"X-Shop": "eu", "Authorization": "***", "X-Id": "***"}
+        given = {"Accept": "text/plain", "Authorization": "Bearer s3cr3t-of-mine", "X-Api": "short-pw1"}
+        hidden = {"Accept": "text/plain", "Authorization": "***", "X-Api": "***"}
         with Receiver() as target:
             made = hook(alice, target.url, headers=given)
             alice.send()
@@ -184,6 +184,46 @@ class TestCalls:
         }
         with db.unit():
             assert db.rows("SELECT dispatchable ? 'headers' AS known FROM invocations") == [{"known": False}]
+
+    @pytest.mark.parametrize("code", [200, 500])
+    def test_a_receiver_that_sends_back_what_it_got_gives_no_secret_away(self, alice: Api, code: int) -> None:
+        def echo(handler: Any) -> None:
+            got = json.dumps({name.lower(): value for name, value in handler.headers.items()}).replace("/", "\\/")
+            body = f"{got} no such token: s3cr3t/of-mine, {handler.headers['webhook-signature']}".encode()
+            handler.send_response(code)
+            handler.send_header("Content-Length", str(len(body)))
+            handler.end_headers()
+            handler.wfile.write(body)
+
+        given = {"Authorization": "Bearer s3cr3t/of-mine", "X-Api": 'short"pw1', "X-Request-Id": "request-1"}
+        with Receiver(echo) as target:
+            hook(alice, target.url, headers=given)
+            alice.send()
+            work()
+
+        [attempt] = attempts(alice)
+        told, _, rest = attempt["answer"].partition(" no such token: ")
+        shown = json.loads(told)
+        hidden = {name for name, value in shown.items() if value == "***"}
+        assert hidden == {"authorization", "x-api", "webhook-signature"}
+        assert (shown["x-request-id"], rest) == ("request-1", "***, ***")
+        assert attempt["statusCode"] == code
+
+    def test_the_beginning_of_a_secret_at_which_an_answer_is_cut_is_hidden_too(self, alice: Api) -> None:
+        def echo(handler: Any) -> None:
+            body = ("." * (8192 - 12) + handler.headers["Authorization"]).encode()
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(body)))
+            handler.end_headers()
+            handler.wfile.write(body)
+
+        with Receiver(echo) as target:
+            hook(alice, target.url, headers={"Authorization": "Bearer s3cr3t-of-mine"})
+            alice.send()
+            work()
+
+        [attempt] = attempts(alice)
+        assert attempt["answer"] == "." * (8192 - 12) + "***"
 
     def test_a_call_that_a_killed_poster_made_is_repeated_and_both_are_verified(self, alice: Api, store: str) -> None:
         program = f"""
