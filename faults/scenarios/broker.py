@@ -133,9 +133,9 @@ def duplicated(run: Run) -> None:
 def overload(run: Run) -> None:
     """The queues stay shallow, and the backlog goes away as fast as it can be worked on."""
     mark = 50
-    for name in ("scheduler-1", "scheduler-2", "worker-1", "worker-2"):
+    for name in ("scheduler-1", "scheduler-2", "worker-1", "worker-2", "poster"):
         run.world.processes.dress(name, KONGFLOW_BATCH="1", KONGFLOW_HIGH_WATER=str(mark))
-    # Two relays and four workers may each fill what another has just filled.
+    # Two relays, four workers and a poster may each fill what another has just filled.
     run.depth_bound = 4 * mark
     until = time.monotonic() + run.between(12, 120)
     with run.load(), _stopped(run, "poster"):
