@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from benchmarks import filling, stage, traffic
 from faults.world import start
-from kongflow_events import words
+from kongflow_events import signing, words
 from kongflow_events.services import environments, keys
 from kongflow_events.store import db
 from tests import factory
@@ -54,7 +54,7 @@ def beside_a_target(service: stage.Stage, waiting: int, seconds: float) -> None:
     """Ten targets that answer, and one that hangs."""
     environment, key = _tenant("acme")
     log = service.home / "sink.jsonl"
-    sink = start([sys.executable, "-m", "faults.sink", str(log)], service.home / "sink.log")
+    sink = start([sys.executable, "-m", "faults.sink", str(log), signing.new_secret("hmac")], service.home / "sink.log")
     try:
         assert sink.stdout is not None
         url = f"http://127.0.0.1:{sink.stdout.readline().strip()}"
