@@ -27,19 +27,20 @@ class Shares:
     def __init__(self) -> None:
         self._under_way: Counter[uuid.UUID] = Counter()
         self._lock = threading.Lock()
-        # Whose work it is shows only once it is taken: one is taken after the other, or all threads would find room at once.
-        self._taking = threading.Lock()
 
     @contextmanager
     def one(self, most: int, take: Callable[[Sequence[uuid.UUID]], Work | None]) -> Iterator[Work | None]:
-        """What `take` takes, counted until the end of the block; it is told which environments have `most` under way."""
-        with self._taking:
+        """What `take` takes, counted until the end of the block; it is told which environments have `most` under way.
+
+        Whose work it is shows only once it is taken: threads that take at the same moment may together exceed the share,
+        once. That they took one after the other would cost every one of them more.
+        """
+        with self._lock:
+            full = [environment for environment, count in self._under_way.items() if count >= most]
+        taken = take(full)
+        if taken is not None:
             with self._lock:
-                full = [environment for environment, count in self._under_way.items() if count >= most]
-            taken = take(full)
-            if taken is not None:
-                with self._lock:
-                    self._under_way[taken.environment_id] += 1
+                self._under_way[taken.environment_id] += 1
         try:
             yield taken
         finally:

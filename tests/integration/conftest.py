@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from falcon import testing
 
 from kongflow_events import settings, words
-from kongflow_events.services import keys, post
-from kongflow_events.store import db, posts
+from kongflow_events.services import keys
+from kongflow_events.store import db
 from kongflow_events.web.app import create_app
 from tests import documented, factory
 
@@ -68,14 +65,3 @@ def alice(client: testing.TestClient) -> Api:
 def bob(client: testing.TestClient) -> Api:
     """A stranger to Alice."""
     return Api(client, factory.environment("bob"))
-
-
-@pytest.fixture
-def apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Posts go on as in a process for each: in one, calls are taken one after the other."""
-
-    @contextmanager
-    def one(_most: int, take: Callable[[list[uuid.UUID]], posts.Claimed | None]) -> Iterator[posts.Claimed | None]:
-        yield take([])
-
-    monkeypatch.setattr(post._shares, "one", one)

@@ -340,7 +340,6 @@ class TestTwoWorkers:
         [ended] = invocations(record)
         assert (ended.status, ended.attempts, runs(record), owed(one)) == ("SUCCEEDED", 1, 1, [])
 
-    @pytest.mark.usefixtures("apart")
     @in_any_order
     @given(order=ORDERS)
     def test_two_workers_on_a_call_make_it_once(

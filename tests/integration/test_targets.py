@@ -689,7 +689,6 @@ class TestTheEnd:
         assert target.shown().enabled is enabled
         assert state(last) == ("PENDING", None, 1)
 
-    @pytest.mark.usefixtures("apart")
     @budget(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(order=st.lists(st.integers(0, 3), max_size=30), last=st.sampled_from(["enabled", "deleted"]))
     def test_in_whatever_order_it_comes_with_changes_of_the_dispatcher_nobody_waits_in_a_circle(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event, Semaphore
 from typing import NamedTuple
 
 import pytest
@@ -43,19 +41,3 @@ def test_work_that_fails_is_done_too() -> None:
     with pytest.raises(ZeroDivisionError), shares.one(1, lambda full: of(ALICE, full)) as work:
         assert 1 // len([one for one in (work,) if one is None])
     assert not shares._under_way
-
-
-def test_threads_that_ask_at_once_find_no_room_twice() -> None:
-    shares, done, begun = Shares(), Event(), Semaphore(0)
-
-    def work() -> bool:
-        with shares.one(4, lambda full: of(ALICE, full)) as taken:
-            begun.release()
-            return taken is not None and done.wait(10)
-
-    with ThreadPoolExecutor(16) as pool:
-        working = [pool.submit(work) for _ in range(16)]
-        for _ in working:
-            assert begun.acquire(timeout=10)
-        done.set()
-        assert sum(one.result() for one in working) == 4
