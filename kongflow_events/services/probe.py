@@ -9,8 +9,6 @@ from kongflow_events import errors, words
 from kongflow_events.store import db, dispatchers, probes
 
 EVENT: Final = "kongflow.webhook.test"
-# Nobody who listens to everything that senders send hears it in a replay.
-_SOURCE: Final = "kongflow"
 _PAYLOAD: Final = '{"message": "This is a test of the webhook."}'
 
 
@@ -20,4 +18,5 @@ def probe_webhook(environment: words.Environment, dispatcher_id: str) -> uuid.UU
         row = dispatchers.hold(environment.id, words.as_id(dispatcher_id))
         if row is None or row.dispatchable["type"] != words.WEBHOOK:
             raise errors.NotFound("Webhook not found")
-        return probes.make(environment, row.id, EVENT, _SOURCE, _PAYLOAD)
+        # Nobody who listens to everything that senders send hears it in a replay.
+        return probes.make(environment, row.id, EVENT, words.OWN_SOURCE, _PAYLOAD)
