@@ -235,6 +235,17 @@ def test_a_worker_whose_master_is_killed_at_its_birth_ends_too(service: Service)
         eventually(lambda: members(master.pid) == [])
 
 
+def test_a_worker_that_is_killed_at_its_birth_takes_its_master_along_to_be_started_again(service: Service) -> None:
+    with running([procfile()["worker"]], service.environ, service.log) as [master]:
+        eventually(lambda: len(members(master.pid)) > 1)
+        child = next(pid for pid in members(master.pid) if pid != master.pid)
+        os.kill(child, signal.SIGKILL)
+
+        # Dramatiq's own patience with a child that never says that it is ready is half a minute.
+        eventually(lambda: master.poll() is not None, 15)
+        assert members(master.pid) == []
+
+
 def test_what_serves_the_api_ends_with_its_master(service: Service) -> None:
     with running([procfile()["web"]], service.environ, service.log) as [master]:
         eventually(lambda: service.http.answers("/healthz"))
