@@ -9,15 +9,19 @@ import contextlib
 import os
 import threading
 import time
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import dramatiq
 import structlog
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.common import q_name
 from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Retries
+from pika.exceptions import AMQPChannelError, AMQPConnectionError
 
+from kongflow_events.broker.answers import ANSWER, answered
 from kongflow_events.processes import stop_at_masters_death
 
 log = structlog.get_logger(__name__)
@@ -33,8 +37,10 @@ _PATIENCE: Final = {
 
 
 # Seconds without a sign of a consumer, which comes round every second, and within two heartbeats of a connection that is
-# silent. RabbitMQ has been seen to leave a Basic.Consume unanswered for good, just after its queue was deleted and declared.
+# silent.
 _STALLED: Final = 45.0
+# Rounds in a row in which a consumer got nothing although messages waited and it had room for them.
+_PASSED_OVER: Final = 2
 
 
 def patient_url(url: str) -> str:
@@ -44,25 +50,63 @@ def patient_url(url: str) -> str:
 
 
 class GuardedConsumer(_RabbitmqConsumer):
-    """A consumer that acknowledges only what it delivered, and rejects what is no message for its queue.
+    """A consumer that acknowledges only what it delivered, rejects what is no message for its queue, and is one.
 
     Delivery tags start at 1 on each new channel: a message from before a reconnect carries a tag that means another
     message now. Acknowledging it would lose that one, so a stale acknowledgement is dropped; RabbitMQ has handed the
     message out again already.
+
+    When a queue is deleted, and declared by somebody else at once, RabbitMQ has been seen to tell none of its consumers, and
+    to leave a new one's Basic.Consume unanswered: processes that look healthy, and a queue that nobody reads.
     """
 
+    def __init__(self, broker: GuardedBroker, queue_name: str, prefetch: int, timeout: int) -> None:
+        super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]  # as below
+        self._prefetch = prefetch
+        # Seconds that the first message may take: to subscribe, and to wait for it.
+        self._first: float | None = ANSWER + timeout / 1000
+        self._passed_over = 0
+
     def __next__(self) -> Any:
-        """The next message, or None when there was none or it was rejected."""
+        """The next message, or None when there was none or it was rejected; raises ConnectionClosed to be made anew."""
         self.broker.beats[self.queue_name] = time.monotonic()
-        message = super().__next__()  # type: ignore[no-untyped-call]  # dramatiq leaves its consumer untyped
+        message = self._next()
         if message is None:
+            self._make_sure_that_nothing_waits()
             return None
+        self._passed_over = 0
         message.owner = self
         if _is_for(message, self.queue_name):
             return message
         log.error("rejected a message that is none of ours", queue=self.queue_name, message_id=str(message.message_id))
         self.nack(message)
         return None
+
+    def _next(self) -> Any:
+        first, self._first = self._first, None
+        # Only the first one waits for an answer of the broker's.
+        with contextlib.nullcontext() if first is None else answered(self.connection, first):
+            return super().__next__()  # type: ignore[no-untyped-call]  # dramatiq leaves its consumer untyped
+
+    def _make_sure_that_nothing_waits(self) -> None:
+        """Notice that this is no consumer any more: it has room, messages wait, and none comes."""
+        waits = len(self.known_tags) < self._prefetch and self._waiting() > 0
+        self._passed_over = self._passed_over + 1 if waits else 0
+        if self._passed_over >= _PASSED_OVER:
+            log.warning("messages wait and this consumer gets none; it subscribes again", queue=self.queue_name)
+            raise ConnectionClosed("passed over")
+
+    def _waiting(self) -> int:
+        """Messages that wait in the queue; one that is gone is declared before the consumer is made anew."""
+        try:
+            with answered(self.connection):
+                declared = self.channel.queue_declare(self.queue_name, passive=True)
+        except (AssertionError, AMQPConnectionError, AMQPChannelError) as error:
+            if getattr(error, "reply_code", None) == HTTPStatus.NOT_FOUND:
+                self.broker.queues_pending.add(q_name(self.queue_name))
+            raise ConnectionClosed(error) from None
+        waiting: int = declared.method.message_count
+        return waiting
 
     def ack(self, message: Any) -> None:
         """Acknowledge a message of this consumer's own.

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import dramatiq
@@ -16,6 +16,7 @@ import structlog
 from dramatiq.common import xq_name
 
 from kongflow_events import errors
+from kongflow_events.broker.answers import answered
 from kongflow_events.broker.guarded import patient_url
 from kongflow_events.words import HintBatch
 
@@ -26,9 +27,6 @@ LARGEST: Final = 16_384
 # Offers that wait for the publisher thread, and seconds that it leaves a broker alone that failed.
 _WAITING: Final = 1_000
 _REST: Final = 0.5
-# Seconds that the broker gets for one answer. One that is frozen keeps its connections and says nothing: the heartbeat
-# would notice after half a minute, and hold the relay's thread so long.
-_ANSWER: Final = 3.0
 
 
 _PERSISTENT: Final = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
@@ -133,22 +131,9 @@ class RabbitmqHints:
                 self._channel.confirm_delivery()
         return self._channel
 
-    @contextlib.contextmanager
-    def _answered(self) -> Iterator[None]:
-        """End the connection when what goes on inside has no answer in time; its waiting calls then raise.
-
-        By pika's own timers and by what its heartbeat ends a connection with: it offers no deadline for one call.
-        """
-        if self._connection is None:
-            yield
-            return
-        impl = self._connection._impl  # noqa: SLF001 - there is no other way to it
-        late = pika.exceptions.AMQPConnectionError(f"no answer within {_ANSWER:g} s")
-        timer = impl.ioloop.call_later(_ANSWER, lambda: impl._terminate_stream(late))  # noqa: SLF001 - likewise
-        try:
-            yield
-        finally:
-            impl.ioloop.remove_timeout(timer)
+    def _answered(self) -> contextlib.AbstractContextManager[None]:
+        """A deadline for what goes on inside, if there is a connection."""
+        return contextlib.nullcontext() if self._connection is None else answered(self._connection)
 
     @contextlib.contextmanager
     def _translated(self) -> Any:

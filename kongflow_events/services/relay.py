@@ -47,7 +47,7 @@ _TIMES_AS_LONG = 10
 # A broker that failed is left alone this long, so that a dead one is not dialled a hundred times a second.
 _REST = 0.5
 # Rows a second that are a load, measured over so many seconds, and how many to linger then.
-_LOAD = 300.0
+_LOAD = 400.0
 _RECENTLY = 0.1
 _LINGER = 0.03
 # Seconds between two looks, at the least, as far as their rate is concerned.

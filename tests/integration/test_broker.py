@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import dramatiq
 import pika
 import pytest
+from dramatiq.errors import ConnectionClosed
 
 from faults.proxy import Proxy
 from kongflow_events import broker, errors
@@ -110,6 +111,12 @@ def depth(queues: RabbitMQ, queue: str) -> int:
     found: int = connection.channel().queue_declare(queue, passive=True).method.message_count
     connection.close()
     return found
+
+
+def forget(consumer: Any) -> None:
+    """End its subscription without an answer, so that pika does not learn of it: as when nobody is told of a queue's end."""
+    [tag] = consumer.channel.consumer_tags
+    consumer.channel._impl._send_method(pika.spec.Basic.Cancel(tag, nowait=True))
 
 
 class TestPublishing:
@@ -322,6 +329,47 @@ class TestConsuming:
         assert hanging(guarded, guarded.beats[QUEUE] + 40) == []
         assert hanging(guarded, guarded.beats[QUEUE] + 50) == [QUEUE]
         consumer.close()
+
+    def test_a_consumer_that_the_broker_has_forgotten_subscribes_again(
+        self, hints: broker.RabbitmqHints, working: Callable[..., list[Any]]
+    ) -> None:
+        seen = working()
+        [thread] = [one for one in threading.enumerate() if getattr(one, "queue_name", None) == QUEUE]
+        eventually(lambda: hints.consumers(QUEUE) == 1)
+        consumer = thread.consumer  # type: ignore[attr-defined]
+        consumer.connection.add_callback_threadsafe(lambda: forget(consumer))
+        eventually(lambda: hints.consumers(QUEUE) == 0)
+        hints.publish(QUEUE, [HintBatch(("a",))])
+
+        eventually(lambda: seen == [(("a",), False, False)])
+
+    def test_a_consumer_whose_queue_has_gone_without_a_word_asks_for_its_declaration(
+        self, queues: RabbitMQ, guarded: broker.GuardedBroker
+    ) -> None:
+        guarded.declare_queue(QUEUE, ensure=True)
+        consumer = guarded.consume(QUEUE, prefetch=2, timeout=10)
+        assert next(consumer) is None
+        forget(consumer)
+        consumer.connection.process_data_events(0.1)
+        with contextlib.closing(pika.BlockingConnection(pika.URLParameters(queues.url))) as connection:
+            connection.channel().queue_delete(QUEUE)
+
+        with pytest.raises(ConnectionClosed):
+            next(consumer)
+        assert QUEUE in guarded.queues_pending
+        consumer.connection.close()
+
+    def test_a_consumer_whose_subscription_is_not_answered_gives_up(self, queues: RabbitMQ) -> None:
+        with contextlib.closing(Proxy(urlsplit(queues.url).port or 0)) as proxy:
+            guarded = broker.GuardedBroker(f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F")
+            guarded.declare_queue(QUEUE, ensure=True)
+            consumer = guarded.consume(QUEUE, prefetch=2, timeout=10)
+            proxy.set("freeze")
+
+            with ThreadPoolExecutor(1) as asking:
+                assert isinstance(asking.submit(next, consumer).exception(10), ConnectionClosed)
+            proxy.set("pass")
+            guarded.close()
 
     def test_a_process_holds_one_message_for_each_thread(
         self, hints: broker.RabbitmqHints, working: Callable[..., list[Any]]
