@@ -46,8 +46,9 @@ def new_event_id() -> str:
     return ulid_now()
 
 
-def as_id(text: str) -> uuid.UUID:
-    """A row id from a URL; one that cannot exist becomes one that nothing has."""
+def as_id(text: str | None) -> uuid.UUID:
+    """A row id from a URL or from a stored target; one that is missing or cannot exist becomes one that nothing has."""
+    text = text or ""
     try:
         found = uuid.UUID(text)
     except ValueError:

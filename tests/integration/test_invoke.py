@@ -132,6 +132,21 @@ def test_a_target_that_does_not_exist_is_a_dead_letter_with_the_reason(
     assert ended.died_at is not None
 
 
+def test_a_target_without_an_id_holds_up_no_other(
+    alice: words.Environment, job: models.JobVersion, pending: Callable[[], list[uuid.UUID]]
+) -> None:
+    factory.dispatcher(alice, to=factory.to_job(job))
+    broken = factory.dispatcher(alice, to=factory.to_job(job))
+    with db.unit():
+        db.run("""UPDATE event_dispatchers SET dispatchable = '{"type": "JOB_VERSION"}' WHERE id = %s""", (broken,))
+    ids = pending()
+    invoke.invoke(ids)
+
+    ends = {invocation(one).dispatcher_id == broken: invocation(one) for one in ids}
+    assert (ends[True].status, ends[True].attempts) == ("DEAD", 1)
+    assert ends[False].status == "SUCCEEDED"
+
+
 def test_a_repeated_hint_makes_no_second_run(
     alice: words.Environment, job: models.JobVersion, pending: Callable[[], list[uuid.UUID]]
 ) -> None:
