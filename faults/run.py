@@ -224,6 +224,11 @@ class Run:
                 found.setdefault(call.id, []).append(call)
         return found
 
+    def expect_shallow(self, most: int) -> None:
+        """I8: up to now no queue was ever deeper than `most`."""
+        deepest = max(((depth, kind) for at, kind, depth in self.world.depths if at >= self.began), default=(0, ""))
+        self.expect(deepest[0] <= most, f"I8: {deepest[1]} was {deepest[0]} deep, {most} at most were promised")
+
     def finish(self) -> Record:
         """End every fault, wait for the drain, and look at everything."""
         self.world.heal()
