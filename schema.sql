@@ -109,6 +109,7 @@ CREATE TABLE event_records (
     source_context JSONB,                                   -- {id, metadata} of the trigger source it came through
     cancelled_at TIMESTAMPTZ,                               -- set once; a cancelled event that was not delivered never is
     internal BOOLEAN NOT NULL DEFAULT FALSE,                -- made by the service itself, not by a sender
+    traceparent TEXT,                                       -- W3C's, of the request that it came with: the calls it leads to carry it on
 
     -- The promise of idempotency: one record for one id in one environment.
     CONSTRAINT event_records_event_id_environment_id_key UNIQUE (event_id, environment_id)

@@ -50,7 +50,7 @@ def run(data: Path, port: int) -> None:
     with embedded.EmbeddedPostgres(data / "postgres") as postgres:
         schema.migrate(postgres.url)
         variables = _prepare(data / "dev.env", postgres.url, port)
-        environ = _environ(postgres.url, port, _secret_key(data / "secret.key"))
+        environ = _environ(data, postgres.url, port, _secret_key(data / "secret.key"))
         # A half-valid variable must stop the start here, with one message, and not in every child.
         settings.load(environ)
         children = [Child(_web(port), environ), Child([sys.executable, "-m", "kongflow_events.inprocess"], environ)]
@@ -142,16 +142,17 @@ def _web(port: int) -> list[str]:
     ]
 
 
-def _environ(database_url: str, port: int, secret_key: str) -> dict[str, str]:
+def _environ(data: Path, database_url: str, port: int, secret_key: str) -> dict[str, str]:
     """This process's variables with `dev`'s own values, which somebody may have decided otherwise.
 
-    Loopback targets are allowed, no proxy has to be told that it stops, and webhooks' secrets are encrypted with
-    `secret_key`.
+    Loopback targets are allowed, no proxy has to be told that it stops, webhooks' secrets are encrypted with `secret_key`,
+    and metrics are gathered in `data` as well.
     """
     return {
         "KONGFLOW_STOP_GRACE": "0",
         "KONGFLOW_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
         "KONGFLOW_SECRET_KEY": secret_key,
+        "KONGFLOW_METRICS_DIR": str(data.absolute() / "metrics"),
         # The other half of its threads is for the work inside.
         "KONGFLOW_ENVIRONMENT_CONCURRENCY": "4",
         **{name: value for name, value in os.environ.items() if name != "RABBITMQ_URL"},

@@ -135,6 +135,7 @@ class EventRecord(_Dated):
     source_context = Jsonb(null=True)
     cancelled_at = Timestamp(null=True)
     internal = peewee.BooleanField()
+    traceparent = peewee.TextField(null=True)
 
     class Meta:
         table_name = "event_records"

@@ -8,7 +8,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -88,6 +88,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # What webhooks' secrets are encrypted with: 32 bytes in base64. Several (comma separated) while one follows another:
     # the first one encrypts, each may decrypt.
     secret_key: str = ""
+    # Where the processes of one machine gather their metrics; empty: a private folder of the service's own, in memory.
+    metrics_dir: str = ""
+    # Where a process that is no web process shows them; 0: nowhere.
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    # What whoever reads `/metrics` of a web process has to bring; empty: only this machine may, and not through a proxy.
+    metrics_token: Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]*$")] = ""
+    # Where spans go: nowhere, to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, or to stdout.
+    traces: Literal["off", "otlp", "console"] = "off"
     # Where this process is to end itself, and at which passing: for the fault harness, never for a service.
     crash_at: CrashAt = ""
 

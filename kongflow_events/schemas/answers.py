@@ -320,6 +320,7 @@ class DispatcherPage(Answer, frozen=True):
 
 
 Html = Annotated[str, Meta(description="A page.")]
+Exposition = Annotated[str, Meta(description="Numbers in Prometheus' text form.")]
 Css = Annotated[str, Meta(description="A stylesheet.")]
 
 

@@ -248,6 +248,7 @@ ANSWERS: Final[dict[Any, Any]] = {
         "checks": {"database": "ok", "schema": "ok", "relay": "ok"},
         "relayAgeSeconds": 0.4,
     },
+    answers.Exposition: '# TYPE kongflow_events_total counter\nkongflow_events_total{outcome="new"} 42.0\n',
     answers.Html: '<!doctype html><html lang="en">…</html>',
     answers.Css: "body { margin: 0 }",
     dict[str, Any]: {"openapi": "3.1.0", "info": {"title": "KongFlow Events", "version": "0.1.0"}, "paths": {}},

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from kongflow_events import crashes, errors, words
+from kongflow_events import crashes, errors, metrics, words
 from kongflow_events.store import db, outbox
 from kongflow_events.words import HintBatch
 
@@ -152,10 +152,12 @@ class Relay:
         """Hint everything that is due and for which there is room; returns how many rows that were."""
         if time.monotonic() < self._resting_until:
             return 0
+        metrics.TICKS.add()
         try:
             with db.unit():
                 hinted = self._tick()
         except (errors.Retryable, *db.AWAY) as error:
+            metrics.BROKER_AWAY.add()
             self._say_once_that_it_is_away(error)
             self._resting_until = time.monotonic() + _REST
             return 0
@@ -281,6 +283,7 @@ class Relay:
         except errors.Retryable:
             outbox.unhint([row.id for rows in groups for row in rows])
             raise
+        metrics.HINTS.add(kind, amount=sum(map(len, groups)))
         crashes.point("relay.after_publish")
 
 

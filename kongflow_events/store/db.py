@@ -26,7 +26,7 @@ import psycopg2.extensions
 import psycopg2.extras
 from playhouse.pool import MaxConnectionsExceeded, PooledDatabase, PooledPostgresqlDatabase
 
-from kongflow_events import models
+from kongflow_events import metrics, models
 
 
 class ReadOnly(peewee.OperationalError):
@@ -77,7 +77,11 @@ class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships 
             with self._pool_lock:
                 self._heap_counter += 1
                 heapq.heappush(self._connections, (time.time(), self._heap_counter, fresh))
-        taken: bool = super().connect(reuse_if_open)
+        try:
+            taken: bool = super().connect(reuse_if_open)
+        except MaxConnectionsExceeded:
+            metrics.POOL_EXHAUSTED.add()
+            raise
         return taken
 
     def _has_to_dial(self) -> bool:

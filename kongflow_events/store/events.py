@@ -25,8 +25,10 @@ _SEND = db.Prepared(
 WITH sent AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(event_ids)s::text[], %(names)s::text[], %(timestamps)s::timestamptz[],
                          %(payloads)s::text[], %(contexts)s::text[], %(sources)s::text[], %(payload_types)s::text[],
-                         %(deliver_ats)s::timestamptz[], %(deliver_afters)s::bigint[], %(accounts)s::text[])
-        AS sent(id, event_id, name, timestamp, payload, context, source, payload_type, deliver_at, deliver_after, account)
+                         %(deliver_ats)s::timestamptz[], %(deliver_afters)s::bigint[], %(accounts)s::text[],
+                         %(traceparents)s::text[])
+        AS sent(id, event_id, name, timestamp, payload, context, source, payload_type, deliver_at, deliver_after, account,
+                traceparent)
 ), known AS (
     SELECT id, identifier FROM external_accounts
      WHERE environment_id = %(environment_id)s AND identifier = ANY(%(accounts)s::text[])
@@ -42,20 +44,21 @@ WITH sent AS (
 ), record AS (
     INSERT INTO event_records AS stored (
         id, event_id, name, timestamp, payload, payload_raw, context, source, payload_type,
-        organization_id, project_id, environment_id, external_account_id, deliver_at)
+        organization_id, project_id, environment_id, external_account_id, deliver_at, traceparent)
     SELECT sent.id, sent.event_id, sent.name, COALESCE(sent.timestamp, now()),
            COALESCE(sent.payload, '{{}}')::jsonb, COALESCE(sent.payload, '{{}}'), COALESCE(sent.context, '{{}}')::jsonb,
            COALESCE(sent.source, 'trigger.dev'), COALESCE(sent.payload_type, 'JSON'),
            %(organization_id)s, %(project_id)s, %(environment_id)s, account.id,
-           COALESCE(sent.deliver_at, now() + sent.deliver_after * interval '1 second', now())
+           COALESCE(sent.deliver_at, now() + sent.deliver_after * interval '1 second', now()),
+           sent.traceparent
       FROM sent LEFT JOIN (SELECT * FROM known UNION ALL SELECT * FROM added) AS account
         ON account.identifier = sent.account
      ORDER BY sent.event_id
     ON CONFLICT (event_id, environment_id) DO UPDATE
-       SET (payload, payload_raw, payload_type, context, deliver_at) = (
+       SET (payload, payload_raw, payload_type, context, deliver_at, traceparent) = (
                SELECT COALESCE(again.payload::jsonb, stored.payload), COALESCE(again.payload, stored.payload_raw),
                       COALESCE(again.payload_type, stored.payload_type), COALESCE(again.context::jsonb, stored.context),
-                      EXCLUDED.deliver_at
+                      EXCLUDED.deliver_at, again.traceparent
                  FROM sent AS again WHERE again.event_id = stored.event_id)
      WHERE stored.delivered_at IS NULL AND stored.cancelled_at IS NULL
        AND stored.deliver_at >= now() + interval '5 seconds'
@@ -124,7 +127,7 @@ STATES = tuple(_STATES)
 class Sent(msgspec.Struct, frozen=True):
     """One event as it came in: JSON texts as the sender wrote them, None where absent.
 
-    It is delivered at a time, or after seconds, or at once, and may be about an external account.
+    It is delivered at a time, or after seconds, or at once, and may be about an external account, and part of a trace.
     """
 
     event_id: str
@@ -137,6 +140,7 @@ class Sent(msgspec.Struct, frozen=True):
     deliver_at: datetime | None
     deliver_after: int | None
     account: str | None
+    traceparent: str | None
 
 
 def send(environment: words.Environment, events: Sequence[Sent]) -> dict[str, models.EventRecord]:

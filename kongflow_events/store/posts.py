@@ -95,7 +95,10 @@ SELECT invocations.id, moved.token, moved.attempts, moved.lane AS dispatcher_id,
               ORDER BY secrets.created_at DESC, secrets.id DESC) AS sealed_secrets,
        dispatchers.enabled, dispatchers.expires_at <= now() AS expired, records.cancelled_at IS NOT NULL AS cancelled,
        records.event_id, records.source, records.name, records.payload_raw, records.context::text AS context,
-       records.timestamp, accounts.identifier AS account
+       records.timestamp, accounts.identifier AS account, records.id AS event_record_id, records.traceparent,
+       CASE WHEN replay = 0 AND redrives = 0 AND moved.attempts = 1
+            THEN extract(epoch FROM clock_timestamp() - GREATEST(records.deliver_at, records.created_at))::float8
+        END AS waited
   FROM moved
   JOIN invocations ON invocations.id = moved.subject_id
   JOIN event_records AS records ON records.id = invocations.event_record_id
@@ -147,8 +150,9 @@ ON CONFLICT DO NOTHING
 class Claimed(msgspec.Struct, frozen=True):
     """A call to be made in `wait` seconds, leased to `token`. `enabled` is None when the dispatcher is gone; JSON as text.
 
-    `limited` says that the dispatcher is one that stays, whose target has a standing and limits. `dispatchable` is the
-    dispatcher's own, as it is now; `sealed_secrets` are a webhook's that sign now, newest first.
+    `waited` are the seconds since its event was due, at the first call of all; None later. `limited` says that the
+    dispatcher is one that stays, whose target has a standing and limits. `dispatchable` is the dispatcher's own, as it is
+    now; `sealed_secrets` are a webhook's that sign now, newest first.
     """
 
     id: uuid.UUID
@@ -170,6 +174,9 @@ class Claimed(msgspec.Struct, frozen=True):
     context: str | None
     timestamp: datetime
     account: str | None
+    event_record_id: uuid.UUID
+    traceparent: str | None
+    waited: float | None
 
 
 class Attempt(msgspec.Struct, frozen=True):

@@ -8,7 +8,21 @@ from typing import Any
 import falcon
 
 from kongflow_events import limits, settings
-from kongflow_events.web import bulk, dispatchers, docs, events, failures, health, jobs, leave, ledger, middleware, runs
+from kongflow_events.web import (
+    accounts,
+    bulk,
+    dispatchers,
+    docs,
+    events,
+    failures,
+    health,
+    jobs,
+    leave,
+    ledger,
+    metrics,
+    middleware,
+    runs,
+)
 from kongflow_events.web.operations import Route
 from kongflow_events.web.requests import Door
 
@@ -21,6 +35,7 @@ def create_app(current: settings.Settings, is_leaving: Callable[[], bool] = lamb
     app: falcon.App[Any, Any] = falcon.App(
         middleware=[
             middleware.RequestId(),
+            accounts.Accounts(),
             middleware.Cors(),
             middleware.Nowhere(),
             middleware.Limits(),
@@ -77,5 +92,6 @@ def routes(current: settings.Settings) -> list[Route]:
         ("/api/v1/runs/{run_id}/cancel", runs.Cancel(key_spelt)),
         ("/healthz", health.Alive()),
         ("/readyz", health.Ready()),
+        ("/metrics", metrics.Metrics(current)),
     ]
     return [*table, *docs.routes(table)]

@@ -33,6 +33,7 @@ TOPICS: Final = {
     "jobs": ("Jobs", "What runs: registered with what starts it, or attached to a dynamic trigger."),
     "runs": ("Runs", "Executions of a job for an event."),
     "health": ("Health", "Whether the service is there. No key is needed."),
+    "metrics": ("Metrics", "What Prometheus reads."),
     "docs": ("This document", "The API about itself. No key is needed."),
     "cors": ("Preflights", "What browsers ask for pages of other origins. No key is needed."),
 }
