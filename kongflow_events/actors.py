@@ -17,7 +17,7 @@ import dramatiq.worker
 import structlog
 
 from kongflow_events import broker as brokers
-from kongflow_events import exposition, gathering, logs, metrics, settings, words
+from kongflow_events import exposition, gathering, logs, metrics, settings, traces, words
 from kongflow_events.services import deliver, invoke, post
 from kongflow_events.store import db
 
@@ -47,6 +47,7 @@ def boot() -> None:
     try:
         current = settings.current()
         gathering.gather(current)
+        traces.begin(current, "worker")
     except settings.BadSettings as error:
         sys.exit(f"kongflow-events: {error}")
     db.connect(current.database_url, pool_size=current.pool_size + _SPARE_CONNECTIONS)

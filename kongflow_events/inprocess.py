@@ -12,7 +12,7 @@ import threading
 import dramatiq
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from kongflow_events import actors, exposition, gathering, logs, scheduler, settings
+from kongflow_events import actors, exposition, gathering, logs, scheduler, settings, traces
 from kongflow_events import broker as brokers
 from kongflow_events.store import db
 
@@ -25,6 +25,7 @@ def main(current: settings.Settings) -> None:
     """Run until SIGTERM or SIGINT; what is being worked on is finished."""
     logs.configure()
     gathering.gather(current)
+    traces.begin(current, "worker")
     exposition.serve(current)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,7 +24,7 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from kongflow_events import broker as brokers
-from kongflow_events import errors, exposition, gathering, logs, metrics, settings, words
+from kongflow_events import errors, exposition, gathering, logs, metrics, settings, traces, words
 from kongflow_events.services import expire, health, redrive, relay, replay, retain
 from kongflow_events.store import db
 
@@ -49,6 +49,7 @@ def main(current: settings.Settings) -> None:
     """Run a scheduler on RabbitMQ until SIGTERM or SIGINT; the tick that is under way is finished."""
     logs.configure()
     gathering.gather(current)
+    traces.begin(current, "scheduler")
     exposition.serve(current)
     db.connect(current.database_url, pool_size=4, statement_seconds=5)
     scheduler = build(BlockingScheduler, current, brokers.RabbitmqHints(current.rabbitmq_url))

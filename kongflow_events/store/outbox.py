@@ -137,6 +137,14 @@ WITH due AS (
 """
 
 
+# A record's own, or that of the event which an invocation is for.
+_TRACEPARENTS = {
+    True: "SELECT id, traceparent FROM event_records WHERE id = ANY(%s) AND traceparent IS NOT NULL",
+    False: """SELECT invocations.id, traceparent FROM invocations JOIN event_records ON event_records.id = event_record_id
+               WHERE invocations.id = ANY(%s) AND traceparent IS NOT NULL""",
+}
+
+
 class Waiting(msgspec.Struct, frozen=True):
     """What has rows to hint, and the time of the database at which that was so."""
 
@@ -222,6 +230,11 @@ def still_owed(ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
     """Those of these hinted rows that nobody has got to the end of: neither done, nor to be tried again."""
     owed = "SELECT subject_id FROM outbox WHERE subject_id = ANY(%s) AND hints > 0 AND died_at IS NULL"
     return [row["subject_id"] for row in db.rows(owed, (list(ids),))] if ids else []
+
+
+def traceparents(kind: words.Kind, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """The traces that these rows belong to, of those that belong to one; not asked for unless spans are recorded."""
+    return {row["id"]: row["traceparent"] for row in db.rows(_TRACEPARENTS[kind == "deliver"], (list(ids),))}
 
 
 def unhint(ids: Collection[uuid.UUID]) -> None:

@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Final
 
-from kongflow_events import gathering, logs, settings
+from kongflow_events import gathering, logs, settings, traces
 from kongflow_events.processes import stop_at_masters_death
 from kongflow_events.store import db
 from kongflow_events.web import leave
@@ -18,6 +18,7 @@ _STATEMENT_SECONDS: Final = 3
 try:
     _current = settings.current()
     gathering.gather(_current)
+    traces.begin(_current, "web")
 except settings.BadSettings as error:
     sys.exit(f"kongflow-events: {error}")
 
