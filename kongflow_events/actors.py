@@ -43,13 +43,13 @@ class Offer(Protocol):
 
 def boot() -> None:
     """Make this process a worker on RabbitMQ, as the dramatiq command expects of a broker's factory."""
-    logs.configure()
     try:
         current = settings.current()
         gathering.gather(current)
         traces.begin(current, "worker")
     except settings.BadSettings as error:
         sys.exit(f"kongflow-events: {error}")
+    logs.configure(current.log_level, current.log_format)
     db.connect(current.database_url, pool_size=current.pool_size + _SPARE_CONNECTIONS)
     broker = brokers.GuardedBroker(current.rabbitmq_url)
     hints = brokers.HintBuffer(

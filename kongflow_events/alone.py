@@ -48,7 +48,7 @@ def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID
     except db.AWAY:
         raise
     except Exception as error:
-        log.exception("work failed", kind=kind, subject=str(subject_id), attempt=number)
+        log.exception("work failed", kind=kind, attempt=number, **_named(kind, subject_id))
         metrics.FAILED.add(kind)
         _fail(kind, subject_id, token, number, error, time.monotonic() - started)
         return False
@@ -86,5 +86,10 @@ def _bury(kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, reason: str
         metrics.DEAD.add(kind)
         if kind != "deliver":
             metrics.INVOCATIONS.add(kind, "dead")
-        log.warning("dead letter", kind=kind, subject=str(subject_id), reason=reason)
+        log.warning("dead letter", kind=kind, reason=reason, **_named(kind, subject_id))
     return held
+
+
+def _named(kind: words.Kind, subject_id: uuid.UUID) -> dict[str, uuid.UUID]:
+    """What the log calls the row's subject."""
+    return {"event_record" if kind == "deliver" else "invocation": subject_id}

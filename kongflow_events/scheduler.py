@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 _EXPIRE_SECONDS = 1
 _BEAT_SECONDS = 1
+# One for each thread of its jobs, and one for whoever reads the metrics.
+CONNECTIONS = 5
 _QUEUES_SECONDS = 5
 # How often old events are looked for, and in how many batches.
 _RETAIN_SECONDS = 5
@@ -47,11 +49,11 @@ _CLOCK_STEP = 2.0
 
 def main(current: settings.Settings) -> None:
     """Run a scheduler on RabbitMQ until SIGTERM or SIGINT; the tick that is under way is finished."""
-    logs.configure()
+    logs.configure(current.log_level, current.log_format)
     gathering.gather(current)
     traces.begin(current, "scheduler")
     exposition.serve(current)
-    db.connect(current.database_url, pool_size=4, statement_seconds=5)
+    db.connect(current.database_url, pool_size=CONNECTIONS, statement_seconds=5)
     scheduler = build(BlockingScheduler, current, brokers.RabbitmqHints(current.rabbitmq_url))
     # Not from the signal handler itself: it interrupts the very thread that has to let go of the scheduler's lock.
     stopping = threading.Thread(target=scheduler.shutdown, name="stopping")
@@ -126,7 +128,7 @@ def _look_at_queues(hints: brokers.Publisher) -> None:
 
 
 def _log_failure(event: JobExecutionEvent) -> None:
-    log.error("a scheduled job failed", job=event.job_id, error=repr(event.exception), traceback=event.traceback)
+    log.error("a scheduled job failed", job=event.job_id, exc_info=event.exception)
 
 
 def _watch_clock(scheduler: BaseScheduler) -> None:

@@ -88,6 +88,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # What webhooks' secrets are encrypted with: 32 bytes in base64. Several (comma separated) while one follows another:
     # the first one encrypts, each may decrypt.
     secret_key: str = ""
+    # From which level on processes say something, and in which form; `auto` is for people on a terminal, else JSON.
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    # Seconds after which a request that went well is said in the log all the same.
+    slow_request: Seconds = 1.0
     # Where the processes of one machine gather their metrics; empty: a private folder of the service's own, in memory.
     metrics_dir: str = ""
     # Where a process that is no web process shows them; 0: nowhere.

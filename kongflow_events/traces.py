@@ -87,11 +87,11 @@ def begin(current: settings.Settings, process: str) -> None:
 def record(processor: SpanProcessor, process: str) -> None:
     """Hand every span to `processor` from now on, until the process ends."""
     global _tracer  # noqa: PLW0603 - a process records or does not
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
 
     # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say wins.
-    resource = Resource({"service.name": f"kongflow-events-{process}"}).merge(Resource.create())
+    resource = Resource.create({"service.name": f"kongflow-events-{process}"}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(processor)
     _tracer = provider.get_tracer("kongflow_events")

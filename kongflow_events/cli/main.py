@@ -73,6 +73,23 @@ def scheduler() -> None:
     process.main(settings.current())
 
 
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("server", type=click.Choice(["granian", "dramatiq"]))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def run(server: str, options: tuple[str, ...]) -> None:
+    """Run a server of this service with the options it knows, as the Procfile does; its log has the form of ours.
+
+    Example: kongflow-events run granian --interface wsgi --port 8030 kongflow_events.web.wsgi:app
+    """
+    from kongflow_events import logs
+    from kongflow_events.cli import servers
+
+    # Here they stop the start with one line; in the server's own processes it would try again and again.
+    current = settings.current()
+    logs.configure(current.log_level, current.log_format)
+    servers.RUN[server](list(options))
+
+
 @main.command()
 def openapi() -> None:
     """Print the API as an OpenAPI 3.1 document. Needs neither a database nor a running service.

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import structlog
+
 from kongflow_events import crashes, errors, limits, metrics, models, schemas, settings, traces, words
 from kongflow_events.store import db, events
 from kongflow_events.together import Together
+
+log = structlog.get_logger(__name__)
 
 # Retention may take a record away between the two statements; more often than this in a row is not retention.
 _ROUNDS = 5
@@ -37,8 +41,12 @@ def ingest_send_event(
     with _span(environment, 1) as traceparent:
         asked = _Asked(environment, _sent(event, options, traceparent))
         if db.in_transaction() or _size(asked.sent) > _LARGEST_TOGETHER:
-            return _store_together([asked])[0]
-        return _together.do(environment.id, asked)
+            stored = _store_together([asked])[0]
+        else:
+            stored = _together.do(environment.id, asked)
+    # Not where it is stored: that may be another request's thread.
+    log.debug("event stored", event_id=stored.event_id, event_record=stored.id, environment=environment.id)
+    return stored
 
 
 def ingest_send_events(
@@ -54,6 +62,7 @@ def ingest_send_events(
         sent = [_sent(event, options, traceparent) for event in batch]
         stored = db.retrying_deadlocks(lambda: _store_all(environment, sent))
     crashes.point("ingest.after_commit")
+    log.debug("events stored", events=len(stored), environment=environment.id)
     return stored
 
 

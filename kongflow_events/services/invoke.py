@@ -73,7 +73,9 @@ def _account(carried_out: _CarriedOut) -> None:
         metrics.INVOCATIONS.add("invoke", end.status.lower())
         if end.status == "DEAD":
             metrics.DEAD.add("invoke")
-            log.warning("dead letter", kind="invoke", subject=one.id, dispatcher=one.dispatcher_id, reason=end.reason)
+            log.warning(
+                "dead letter", kind="invoke", invocation=one.id, dispatcher=one.dispatcher_id, reason=end.reason
+            )
         elif one.waited is not None and end.status == "SUCCEEDED":
             metrics.SEND_TO_RUN.note(one.waited + (now - carried_out.began) / 1e9)
         log.debug(

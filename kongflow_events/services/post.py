@@ -69,15 +69,26 @@ def _post(invocation_id: uuid.UUID) -> list[uuid.UUID]:
 
 
 def _carry_out(claimed: posts.Claimed) -> list[uuid.UUID]:
-    if ending := _ending_without_a_call(claimed):
-        with db.unit():
-            return _end_without_a_call(claimed, *ending)
+    with structlog.contextvars.bound_contextvars(
+        invocation=claimed.id,
+        dispatcher=claimed.dispatcher_id,
+        event_id=claimed.event_id,
+        event_record=claimed.event_record_id,
+        environment=claimed.environment_id,
+    ):
+        if ending := _ending_without_a_call(claimed):
+            with db.unit():
+                return _end_without_a_call(claimed, *ending)
+        return _call(claimed)
+
+
+def _call(claimed: posts.Claimed) -> list[uuid.UUID]:
     crashes.point("post.after_claim")
     time.sleep(claimed.wait)
     if claimed.waited is not None:
         metrics.SEND_TO_CALL.note(claimed.waited + claimed.wait)
     attempt, failure = _try(claimed)
-    metrics.POST_SECONDS.note(attempt.duration_ms / 1000, attempt.outcome)
+    _account(attempt)
     crashes.point("post.after_call")
     with db.unit(), db.atomic():
         if failure is None:
@@ -87,6 +98,21 @@ def _carry_out(claimed: posts.Claimed) -> list[uuid.UUID]:
         following = _following(claimed)
     crashes.point("post.after_finish")
     return following
+
+
+def _account(attempt: posts.Attempt) -> None:
+    """Count the call, and say what came of it."""
+    metrics.POST_SECONDS.note(attempt.duration_ms / 1000, attempt.outcome)
+    said = {
+        "outcome": attempt.outcome,
+        "status": attempt.status_code,
+        "ms": attempt.duration_ms,
+        "attempt": attempt.number,
+    }
+    if attempt.outcome == "succeeded":
+        log.debug("a call succeeded", **said)
+    else:
+        log.info("a call failed", reason=attempt.error, **said)
 
 
 def _try(claimed: posts.Claimed) -> tuple[posts.Attempt, Exception | None]:
@@ -100,7 +126,7 @@ def _try(claimed: posts.Claimed) -> tuple[posts.Attempt, Exception | None]:
         return _failed(claimed, error, call), error
     except Exception as error:
         # It counts as a failed attempt too, or the row would wait for its lease to run out each time.
-        log.exception("a call failed in an unforeseen way", invocation=str(claimed.id))
+        log.exception("a call failed in an unforeseen way")
         return _failed(claimed, error, call), error
     attempt = _answered(claimed, answer, call)
     if attempt.outcome == "succeeded":
@@ -181,7 +207,7 @@ def _retry_or_bury(claimed: posts.Claimed, failure: Exception, attempt: posts.At
         case retries.Dead():
             if not _finish(claimed, "DEAD", attempt.error, attempt):
                 return False
-            log.warning("dead letter", kind="post", subject=str(claimed.id), reason=attempt.error)
+            log.warning("dead letter", kind="post", reason=attempt.error)
             notices.tell_of_dead([claimed.id])
             return True
 
@@ -229,7 +255,7 @@ def _settle(claimed: posts.Claimed, call: circuits.Call) -> None:
     targets.save(claimed.dispatcher_id, claimed.token, standing)
     if change:
         metrics.CIRCUITS.add(change)
-        log.warning("a target's circuit has changed", change=change, dispatcher=str(claimed.dispatcher_id))
+        log.warning("a target's circuit has changed", change=change)
     if change == "disabled" and targets.disable(claimed.dispatcher_id):
         notices.tell_of_disabled(claimed.dispatcher_id)
 

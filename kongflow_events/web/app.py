@@ -35,7 +35,7 @@ def create_app(current: settings.Settings, is_leaving: Callable[[], bool] = lamb
     app: falcon.App[Any, Any] = falcon.App(
         middleware=[
             middleware.RequestId(),
-            accounts.Accounts(),
+            accounts.Accounts(current.slow_request),
             middleware.Cors(),
             middleware.Nowhere(),
             middleware.Limits(),

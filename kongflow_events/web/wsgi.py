@@ -25,6 +25,6 @@ except settings.BadSettings as error:
 is_leaving = leave.on_sigterm(_current.stop_grace)
 # An orphan would go on serving, and share the port with those that are started in its place: it goes at once.
 stop_at_masters_death(signal.SIGINT)
-logs.configure()
+logs.configure(_current.log_level, _current.log_format)
 db.connect(_current.database_url, _current.pool_size, statement_seconds=_STATEMENT_SECONDS)
 app = create_app(_current, is_leaving)

@@ -7,7 +7,8 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import prometheus_client
@@ -22,8 +23,9 @@ from kongflow_events.store import db
 from kongflow_events.web.app import create_app
 from tests import factory
 from tests.integration.conftest import Api
-from tests.processes import ROOT
+from tests.processes import ROOT, Http
 from tests.receiver import Receiver, status
+from tests.servers import eventually, free_port
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 ROW = re.compile(
@@ -268,6 +270,32 @@ sys.stdout.buffer.write(exposition.page("")[0])
 """
 
 
+SHOW = """
+import sys
+from kongflow_events import exposition, gathering, logs, settings
+from kongflow_events.store import db
+logs.configure("debug")
+db.connect("postgresql://127.0.0.1:1/no")
+current = settings.load({"KONGFLOW_METRICS_DIR": sys.argv[1], "KONGFLOW_METRICS_PORT": sys.argv[2]})
+gathering.gather(current)
+exposition.serve(current)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def showing(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that shows the page if it can, with its log as output."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 class Counting:
     """A process that has counted one tick and stays until it is let go."""
 
@@ -310,6 +338,25 @@ class TestGathering:
         finally:
             for counting in (one, other, another):
                 counting.kill()
+
+    def test_of_those_who_are_given_a_port_one_shows_the_page_and_another_when_that_one_is_gone(
+        self, tmp_path: Path
+    ) -> None:
+        port = free_port()
+        command = [sys.executable, "-c", SHOW, str(tmp_path / "metrics"), str(port)]
+        page = Http(f"http://127.0.0.1:{port}", "")
+
+        def is_shown() -> bool:
+            return page.answers("/") and b"kongflow_relay_ticks_total" in page.read("/")
+
+        with showing(command) as first:
+            eventually(is_shown, 30)
+            with showing(command) as second:
+                assert second.stdout is not None
+                assert b"the port of the metrics is not free" in second.stdout.readline()
+                first.kill()
+                first.wait()
+                eventually(is_shown, 30)
 
     def test_levels_of_the_dead_are_gone(self, tmp_path: Path) -> None:
         folder = tmp_path / "metrics"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -239,8 +240,30 @@ except settings.BadSettings as error:
 """
 
 
-def said_by(program: str) -> Any:
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+# As a server's worker, which ends past the exits that libraries hook into.
+WORKER = """
+import multiprocessing, sys
+from kongflow_events import settings, traces
+def work():
+    traces.begin(settings.load({"KONGFLOW_TRACES": sys.argv[1]}), "web")
+    with traces.span("ingest", None):
+        pass
+if __name__ == "__main__":
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    worker.join()
+"""
+
+
+def said_by(program: str, *words: str, **environ: str) -> Any:
+    return subprocess.run(
+        [sys.executable, "-c", program, *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+        env={**os.environ, **environ},
+    ).stdout
 
 
 def test_unless_a_setting_asks_for_it_nothing_of_it_is_loaded() -> None:
@@ -249,3 +272,17 @@ def test_unless_a_setting_asks_for_it_nothing_of_it_is_loaded() -> None:
 
 def test_without_the_extra_the_setting_says_what_is_missing() -> None:
     assert said_by(MISSING) == "KONGFLOW_TRACES: pip install 'kongflow-events[otel]' first\n"
+
+
+def test_spans_go_to_the_collector_that_is_named_also_those_of_a_workers_last_moment() -> None:
+    with Receiver() as collector:
+        said_by(WORKER, "otlp", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url.removesuffix("/hook"))
+        [call] = collector.calls
+
+    assert call.path == "/v1/traces"
+    assert b"kongflow-events-web" in call.body
+
+
+def test_on_the_console_they_say_which_process_they_are_of_unless_opentelemetry_is_told_another_name() -> None:
+    assert '"service.name": "kongflow-events-web"' in said_by(WORKER, "console")
+    assert '"service.name": "shop"' in said_by(WORKER, "console", OTEL_SERVICE_NAME="shop")
