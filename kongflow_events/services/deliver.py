@@ -87,10 +87,15 @@ def _account(delivered: _Delivered) -> Hints:
     made = delivered.made
     metrics.MATCHES.add("invoke", amount=len(made.invoke))
     metrics.MATCHES.add("post", amount=len(made.post) + len(made.wait))
-    for event in delivered.events:
-        matches = len(delivered.matches.get(event.id, ()))
-        log.debug("event delivered", event_record=event.id, environment=event.environment_id, matches=matches)
-        traces.past("deliver", event.traceparent, delivered.began, event_record=event.id, matches=matches)
+    # Looked up once, as all that would cost each event of a batch.
+    say = log.debug
+    for event in matched:
+        matches = len(delivered.matches[event.id])
+        say("event delivered", event_record=event.id, environment=event.environment_id, matches=matches)
+    if traces.recording():
+        for event in delivered.events:
+            matches = len(delivered.matches.get(event.id, ()))
+            traces.past("deliver", event.traceparent, delivered.began, event_record=event.id, matches=matches)
     return {"invoke": made.invoke, "post": made.post, "deliver": delivered.left}
 
 
