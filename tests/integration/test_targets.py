@@ -103,7 +103,7 @@ class Target:
         with db.unit():
             listed = dispatchers.get_event_dispatcher(self.environment, str(self.id))
             assert listed.standing is not None
-            target = schemas.target(listed.standing, rests=listed.rests)
+            target = schemas.target(listed.standing, rests=listed.rests, paused_at=listed.paused_at)
             return schemas.dispatcher(listed.row, listed.names, listed.account, target=target)
 
     def age(self, time: str) -> None:
