@@ -1,0 +1,46 @@
+"""Every page of the console and who answers there, on one screen."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import falcon
+
+from kongflow_events import errors
+from kongflow_events.console import door, places, sign_in, static
+from kongflow_events.console.visits import ROOT
+
+Route = tuple[str, Any]
+
+_ENVIRONMENT: Final = f"{ROOT}/env/{{environment_id}}"
+
+
+def mount(app: falcon.App[Any, Any]) -> None:
+    """Have `app` answer at `/console`. The store's readers have to be connected before the first page."""
+    for path, resource in routes():
+        app.add_route(path, resource)
+    app.add_sink(_nowhere, ROOT)
+
+
+def routes() -> list[Route]:
+    """Every path."""
+    return [
+        (ROOT, places.First()),
+        (f"{ROOT}/environments", places.Environments()),
+        (f"{ROOT}/sign-in", sign_in.SignIn()),
+        (f"{ROOT}/sign-out", sign_in.SignOut()),
+        (f"{ROOT}/link/{{token}}", sign_in.Link()),
+        (f"{ROOT}/theme", sign_in.Theme()),
+        (f"{ROOT}/static/{{name}}", static.Static()),
+        *((f"{_ENVIRONMENT}/{path}", resource) for path, resource in _pages()),
+    ]
+
+
+def _pages() -> list[Route]:
+    """The pages of one environment, by what stands behind it in their paths."""
+    return []
+
+
+def _nowhere(req: falcon.Request, resp: falcon.Response, **_: str) -> None:
+    with door.telling(req, resp):
+        raise errors.NotFound("There is no such page")
