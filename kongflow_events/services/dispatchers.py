@@ -128,6 +128,18 @@ def get_event_dispatcher(environment: words.Environment, dispatcher_id: str) -> 
     return dispatchers.with_names([row])[0]
 
 
+def warnings_of(listed: dispatchers.Listed) -> list[str]:
+    """What the writer of this dispatcher should know: filters that can never match, names that are odd, and mistakes.
+
+    Only a dispatcher that was written past the service has mistakes; it matches nothing.
+    """
+    filters_ = {"payloadFilter": listed.row.payload_filter, "contextFilter": listed.row.context_filter}
+    try:
+        return filters.check(filters_) + schemas.name_warnings(listed.names, "event")
+    except errors.Invalid as error:
+        return [f"{issue.path}: {issue.message}" for issue in error.issues]
+
+
 def list_event_dispatchers(
     environment: words.Environment,
     *,

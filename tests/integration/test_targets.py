@@ -596,7 +596,7 @@ class TestCircuit:
                 target.environment, str(target.id), schemas.DispatcherChange(enabled=True)
             )
 
-        assert target.shown().target == schemas.target(circuits.Standing(), rests=False)
+        assert target.shown().target == schemas.target(circuits.Standing(), rests=False, paused_at=None)
         assert len(claimed(*target.deliver(4))) == 4
 
     def test_a_success_among_failures_begins_the_count_anew(self, alice: words.Environment) -> None:
