@@ -48,6 +48,8 @@ class Shop:
         self._others()
         self._attacks()
         self._age()
+        with db.unit():
+            self.run: uuid.UUID = models.JobRun.select().order_by(models.JobRun.id).get().id
 
     def send(self, name: str, payload: Any, event_id: str | None = None, **options: Any) -> str:
         """Send an event, and deliver it unless it is for later; returns its id."""
