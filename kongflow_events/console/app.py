@@ -7,7 +7,20 @@ from typing import Any, Final
 import falcon
 
 from kongflow_events import errors
-from kongflow_events.console import audit, dead, dispatchers, door, keys, places, runs, sign_in, static
+from kongflow_events.console import (
+    audit,
+    dead,
+    dispatchers,
+    door,
+    event,
+    events,
+    keys,
+    overview,
+    places,
+    runs,
+    sign_in,
+    static,
+)
 from kongflow_events.console.visits import ROOT
 
 Route = tuple[str, Any]
@@ -39,6 +52,17 @@ def routes() -> list[Route]:
 def _pages() -> list[Route]:
     """The pages of one environment, by what stands behind it in their paths."""
     return [
+        ("overview", overview.Overview()),
+        ("overview/live", overview.Live()),
+        ("events", events.Events()),
+        ("events/{record_id}", event.Event()),
+        ("events/{record_id}/cancel", event.Cancel()),
+        ("events/{record_id}/cancel-runs", event.CancelRuns()),
+        ("events/{record_id}/replay", event.Replay()),
+        ("events/{record_id}/redrive", event.Redrive()),
+        ("events/{record_id}/dismiss", event.Dismiss()),
+        ("events/{record_id}/invocations/{invocation_id}/redrive", event.RedriveInvocation()),
+        ("events/{record_id}/invocations/{invocation_id}/dismiss", event.DismissInvocation()),
         ("dispatchers", dispatchers.Dispatchers()),
         ("dispatchers/{dispatcher_id}", dispatchers.Dispatcher()),
         ("dispatchers/{dispatcher_id}/enable", dispatchers.Enable()),

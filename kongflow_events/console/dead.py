@@ -79,7 +79,7 @@ class RedriveMany:
         wanted = _wanted(visit)
         values = {
             "wanted": wanted,
-            "asked": [(name, value) for name, value in _asked(wanted).items() if value is not None],
+            "asked": _given(_asked(wanted)),
             "total": redrive.count_dead(visit.environment, wanted),
             "rates": RATES,
             "to": visit.at("dead", "redrive", **_asked(wanted)),
@@ -99,7 +99,7 @@ class RedriveMany:
             f"redrive {started.id}",
             "The redrive has begun",
             visit.at("dead", "redrives", started.id),
-            details=dict(started.criteria) | {"rate": rate, "total": started.total},
+            details={**_given(started.criteria), "rate": rate, "total": started.total},
         )
 
 
@@ -180,6 +180,10 @@ def _asked(wanted: Wanted) -> dict[str, Any]:
         "since": wanted.since and wanted.since.isoformat(),
         "until": wanted.until and wanted.until.isoformat(),
     }
+
+
+def _given(filters: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in filters.items() if value is not None}
 
 
 def _subject(visit: Visit) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import falcon
 import msgspec
 
 from kongflow_events import errors, patterns, retries, schemas, words
-from kongflow_events.console import asking, door, rendering, shown, strips
+from kongflow_events.console import asking, door, reasons, rendering, shown, strips
 from kongflow_events.console.visits import Done, View, Visit
 from kongflow_events.services import dispatchers, explain, probe, rotate
 from kongflow_events.store import console_dispatchers, readers
@@ -202,6 +202,7 @@ def _page(visit: Visit, dispatcher_id: str, **more: Any) -> View:
         "form": {},
         "problem": None,
         "explanation": None,
+        "trees": [],
         **more,
     }
     if not values["form"]:
@@ -239,7 +240,7 @@ def _explained(visit: Visit, dispatcher_id: str) -> View:
         return _page(visit, dispatcher_id, form=form, problem=error.message)
     except errors.Refused as error:
         return _page(visit, dispatcher_id, form=form, problem=error.message)
-    return _page(visit, dispatcher_id, form=form, explanation=msgspec.to_builtins(explanation))
+    return _page(visit, dispatcher_id, form=form, explanation=explanation, trees=reasons.trees(explanation))
 
 
 def _question(form: dict[str, str]) -> dict[str, Any]:
