@@ -29,6 +29,48 @@ ATTACK = SCRIPTS[1]
 ATTACKING_PATH = '"><img/src=x/onerror=window.ran=1>'
 
 
+# Ids grow with time: of the millisecond, with a number that tells rows of one kind apart.
+_ID = """(lpad(to_hex((extract(epoch FROM {at}) * 1000)::bigint), 12, '0') || '7000{kind}'
+          || lpad(to_hex({number}), 15, '0'))::uuid"""
+
+_PAST_EVENTS = f"""
+INSERT INTO event_records (id, event_id, name, timestamp, payload, payload_raw, organization_id, environment_id, project_id,
+                           deliver_at, delivered_at, created_at)
+SELECT {_ID.format(at="at", kind="8", number="number")}, 'order-' || number, 'order.paid', at, payload::jsonb, payload,
+       %(organization)s, %(environment)s, %(project)s, at, at + (15 + number %% 40) * interval '1 millisecond', at
+  FROM (SELECT number, now() - (240 + 3300 * (place + 0.045 * sin(place * 20))) * interval '1 second' AS at,
+               '{{"amount": ' || 10 + number %% 90 || ', "items": 2}}' AS payload
+          FROM (SELECT number, number / 600.0 AS place FROM generate_series(0, 599) AS number) AS placed) AS past
+"""
+
+_PAST_INVOCATIONS = f"""
+INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable, status, attempts,
+                         created_at, completed_at, died_at, reason, last_error, last_outcome)
+SELECT {_ID.format(at="created_at", kind="9", number="number * 2 + (role = 'ledger')::integer")}, environment_id, past.id,
+       dispatchers.id, event, dispatchable - 'headers', CASE WHEN dies THEN 'DEAD' ELSE 'SUCCEEDED' END,
+       CASE WHEN dies THEN 10 WHEN role = 'ledger' THEN 1 ELSE 2 END, created_at, created_at + interval '80 milliseconds',
+       CASE WHEN dies THEN created_at + interval '20 seconds' END, CASE WHEN dies THEN 'the target answered 503' END,
+       CASE WHEN role <> 'ledger' THEN 'the target answered 503' END, CASE WHEN role <> 'ledger' THEN 'refused' END
+  FROM (SELECT id, created_at, replace(event_id, 'order-', '')::integer AS number FROM event_records
+         WHERE environment_id = %(environment)s AND created_at < now() - interval '230 seconds' AND event_id LIKE 'order-%%'
+        ) AS past
+  CROSS JOIN (VALUES (%(ledger)s, 'ledger'), (%(warehouse)s, 'warehouse')) AS roles(dispatcher_id, role)
+  JOIN event_dispatchers AS dispatchers ON dispatchers.id = roles.dispatcher_id
+ CROSS JOIN LATERAL (SELECT role = 'warehouse' AND number %% 50 = 7 AS dies) AS fate
+ WHERE role = 'ledger' OR number %% 5 = 2 OR dies
+"""
+
+_PAST_ATTEMPTS = """
+INSERT INTO invocation_attempts (invocation_id, number, started_at, duration_ms, outcome, status_code, error)
+SELECT id, number, created_at + number * interval '30 milliseconds', 9 + (extract(epoch FROM created_at)::bigint * 7 %% 60),
+       CASE WHEN good THEN 'succeeded' ELSE 'refused' END, CASE WHEN good THEN 200 ELSE 503 END,
+       CASE WHEN NOT good THEN 'the target answered 503' END
+  FROM invocations CROSS JOIN LATERAL generate_series(1, attempts) AS number
+ CROSS JOIN LATERAL (SELECT status = 'SUCCEEDED' AND number = attempts AS good) AS fate
+ WHERE created_at < now() - interval '230 seconds' AND dispatcher_id IN (%(ledger)s, %(warehouse)s)
+"""
+
+
 class Shop:
     """The environment, and the ids of what tests look for; beside it one whose senders and receivers are attackers."""
 
@@ -48,8 +90,10 @@ class Shop:
         self._others()
         self._attacks()
         self._age()
+        self._history()
         with db.unit():
             self.run: uuid.UUID = models.JobRun.select().order_by(models.JobRun.id).get().id
+            self.records: dict[str, uuid.UUID] = {row.event_id: row.id for row in models.EventRecord.select()}
 
     def send(self, name: str, payload: Any, event_id: str | None = None, **options: Any) -> str:
         """Send an event, and deliver it unless it is for later; returns its id."""
@@ -139,14 +183,13 @@ class Shop:
         _bury_delivery(record, ATTACK)
 
     def _age(self) -> None:
-        """Spread the past over the last hour, by each row's place among its kind."""
+        """Spread what was done here over the last minutes, by each row's place among its kind."""
         with db.unit(), db.atomic():
             db.run(
                 """UPDATE event_records SET created_at = aged.at, timestamp = aged.at,
                           deliver_at = CASE WHEN deliver_at > now() THEN deliver_at ELSE aged.at END,
-                          delivered_at = CASE WHEN delivered_at IS NOT NULL THEN aged.at + aged.took END
-                     FROM (SELECT id, now() - (1 - place) * interval '55 minutes' AS at,
-                                  (20 + 400 * place * place) * interval '1 millisecond' AS took
+                          delivered_at = CASE WHEN delivered_at IS NOT NULL THEN aged.at + interval '21 milliseconds' END
+                     FROM (SELECT id, now() - (1 - place) * interval '3 minutes' AS at
                              FROM (SELECT id, percent_rank() OVER (PARTITION BY environment_id ORDER BY id) AS place
                                      FROM event_records) AS placed) AS aged
                     WHERE aged.id = event_records.id"""
@@ -155,18 +198,33 @@ class Shop:
                 """UPDATE invocations SET created_at = records.delivered_at,
                           completed_at = CASE WHEN completed_at IS NOT NULL
                                               THEN records.delivered_at + interval '90 milliseconds' END,
-                          died_at = CASE WHEN died_at IS NOT NULL THEN records.delivered_at + interval '40 seconds' END
+                          died_at = CASE WHEN died_at IS NOT NULL THEN records.delivered_at + interval '2 seconds' END
                      FROM event_records AS records WHERE records.id = event_record_id AND delivered_at IS NOT NULL"""
             )
             db.run(
                 """UPDATE invocation_attempts AS attempts
-                      SET started_at = invocations.created_at + attempts.number * interval '3 seconds'
+                      SET started_at = invocations.created_at + attempts.number * interval '150 milliseconds'
                      FROM invocations WHERE invocations.id = invocation_id"""
             )
+
+    def _history(self) -> None:
+        """The hour before: orders in waves, taken by the ledger, and by the warehouse mostly at the second attempt."""
+        parameters = {
+            "environment": self.environment.id,
+            "organization": self.environment.organization_id,
+            "project": self.environment.project_id,
+            "ledger": self.dispatchers["ledger"],
+            "warehouse": self.dispatchers["warehouse"],
+        }
+        with db.unit(), db.atomic():
+            for statement in (_PAST_EVENTS, _PAST_INVOCATIONS, _PAST_ATTEMPTS):
+                db.run(statement, parameters)
             db.run(
                 """INSERT INTO process_heartbeats (kind, instance, started_at)
                    VALUES ('scheduler', 'relay-1:41', now() - interval '3 hours')"""
             )
+        with db.unit():
+            db.run("ANALYZE")
 
 
 def _send(environment: words.Environment, name: str, payload: Any, event_id: str | None = None, **options: Any) -> str:

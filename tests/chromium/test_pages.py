@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, StorageState
 
 from tests import node
 from tests.chromium.conftest import Console, Visitor
+from tests.chromium.shop import SCRIPTS
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +20,10 @@ PHONE = {"width": 360, "height": 740}
 
 # The pages of an environment, by what they are called.
 PAGES: dict[str, Callable[[Console], str]] = {
+    "overview": lambda console: console.at("overview"),
+    "events": lambda console: console.at("events"),
+    "event": lambda console: console.at("events", console.shop.records["order-1003"]),
+    "unmatched-event": lambda console: console.at("events", console.shop.records["order-1007"]),
     "dispatchers": lambda console: console.at("dispatchers"),
     "dispatcher": lambda console: console.at("dispatchers", console.shop.dispatchers["warehouse"]),
     "dead-letters": lambda console: console.at("dead"),
@@ -85,14 +90,34 @@ def test_it_fits_a_phone(console: Console, open_page: Callable[..., Page], axe: 
     assert serious(page, axe) == []
 
 
-@pytest.mark.parametrize("name", ["dispatchers", "dead", "dead?of=deliveries", "runs", "keys", "audit", "dead/redrive"])
+@pytest.mark.parametrize(
+    "name", ["overview", "events", "dispatchers", "dead", "dead?of=deliveries", "runs", "keys", "audit"]
+)
 def test_what_attackers_write_is_only_shown(console: Console, open_page: Callable[..., Page], name: str) -> None:
     page = open_page(console.at(name, attacked=True), DESK)
 
+    harmless(page)
+
+
+def test_what_attackers_write_is_only_shown_where_there_is_all_of_it(
+    console: Console, open_page: Callable[..., Page]
+) -> None:
+    attacks = [record for event_id, record in console.shop.records.items() if event_id.startswith("attack")]
+    assert len(attacks) == len(SCRIPTS)
+    page = open_page(console.at("dispatchers", console.shop.dispatchers["attacked"], attacked=True), DESK)
+    harmless(page)
+    for record in attacks:
+        page.goto(console.at("events", record, attacked=True))
+        harmless(page)
+
+
+def harmless(page: Page) -> None:
+    """Nothing of the page's content is more than a text."""
     assert (
         page.locator("main script, main img, main iframe, main [onerror], main [onload], main [onfocus]").count() == 0
     )
     assert page.locator('a[href^="javascript"]').count() == 0
+    assert page.evaluate("window.ran") is None
 
 
 def serious(page: Page, axe: str) -> list[Any]:
