@@ -224,6 +224,7 @@ CREATE TABLE targets (
     probe UUID,                                             -- the token of the call that decides whether it closes
     rests_until TIMESTAMPTZ,                                -- no call before: a pause of the circuit, or the receiver's Retry-After
     held_until TIMESTAMPTZ,                                 -- no hint by the relay before: there was no place for a call
+    paused_at TIMESTAMPTZ,                                  -- since when an operator has its calls wait; NULL: they do not
     disabled_at TIMESTAMPTZ,                                -- when the service disabled the dispatcher, and why; forgotten with
     disabled_reason TEXT                                    -- everything else once somebody enables it
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
@@ -262,6 +263,8 @@ CREATE UNIQUE INDEX invocations_pending_one_shot_key ON invocations(pending_one_
 CREATE INDEX invocations_newest ON invocations(environment_id, id DESC);
 -- The dead letters of an environment, newest first.
 CREATE INDEX invocations_dead ON invocations(environment_id, id DESC) WHERE died_at IS NOT NULL;
+-- How a dispatcher is doing: its invocations, newest first, however many those of others are.
+CREATE INDEX invocations_dispatcher_newest ON invocations(dispatcher_id, id DESC);
 
 -- One row for each attempt that failed or went over HTTP. Texts come from strangers: cut and cleaned before they get here.
 CREATE TABLE invocation_attempts (

@@ -220,6 +220,7 @@ class Target(Table):
     probe = peewee.UUIDField(null=True)
     rests_until = Timestamp(null=True)
     held_until = Timestamp(null=True)
+    paused_at = Timestamp(null=True)
     disabled_at = Timestamp(null=True)
     disabled_reason = peewee.TextField(null=True)
 

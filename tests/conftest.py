@@ -26,6 +26,11 @@ RABBITMQ_URL = os.environ.get("KONGFLOW_TEST_RABBITMQ_URL")
 _node: RabbitMQNode | None = None
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What the Makefile asks for beside tests."""
+    parser.addoption("--screenshots", metavar="FOLDER", help="keep pictures of the console's pages in this folder")
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the broker when a collected test needs it: the others run while it comes up."""
     global _node  # noqa: PLW0603 - one node for the session, begun before any fixture

@@ -7,7 +7,20 @@ from typing import Any, Final
 import falcon
 
 from kongflow_events import errors
-from kongflow_events.console import door, event, events, overview, places, sign_in, static
+from kongflow_events.console import (
+    audit,
+    dead,
+    dispatchers,
+    door,
+    event,
+    events,
+    keys,
+    overview,
+    places,
+    runs,
+    sign_in,
+    static,
+)
 from kongflow_events.console.visits import ROOT
 
 Route = tuple[str, Any]
@@ -50,6 +63,29 @@ def _pages() -> list[Route]:
         ("events/{record_id}/dismiss", event.Dismiss()),
         ("events/{record_id}/invocations/{invocation_id}/redrive", event.RedriveInvocation()),
         ("events/{record_id}/invocations/{invocation_id}/dismiss", event.DismissInvocation()),
+        ("dispatchers", dispatchers.Dispatchers()),
+        ("dispatchers/{dispatcher_id}", dispatchers.Dispatcher()),
+        ("dispatchers/{dispatcher_id}/enable", dispatchers.Enable()),
+        ("dispatchers/{dispatcher_id}/disable", dispatchers.Disable()),
+        ("dispatchers/{dispatcher_id}/pause", dispatchers.Pause()),
+        ("dispatchers/{dispatcher_id}/resume", dispatchers.Resume()),
+        ("dispatchers/{dispatcher_id}/explain", dispatchers.Explain()),
+        ("dispatchers/{dispatcher_id}/test", dispatchers.Probe()),
+        ("dispatchers/{dispatcher_id}/rotate-secret", dispatchers.RotateSecret()),
+        ("dead", dead.DeadLetters()),
+        ("dead/redrive-one", dead.RedriveOne()),
+        ("dead/dismiss-one", dead.DismissOne()),
+        ("dead/redrive", dead.RedriveMany()),
+        ("dead/redrives/{redrive_id}", dead.Redrive()),
+        ("dead/redrives/{redrive_id}/progress", dead.RedriveProgress()),
+        ("dead/redrives/{redrive_id}/stop", dead.StopRedrive()),
+        ("runs", runs.Runs()),
+        ("runs/{run_id}", runs.Run()),
+        ("runs/{run_id}/cancel", runs.CancelRun()),
+        ("keys", keys.Keys()),
+        ("keys/create", keys.CreateKey()),
+        ("keys/{key_id}/revoke", keys.RevokeKey()),
+        ("audit", audit.Audit()),
     ]
 
 

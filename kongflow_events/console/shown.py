@@ -47,7 +47,7 @@ _TONES: Final = {
         "revoked",
         "silent",
     },
-    "warn": {"cancelled", "CANCELED", "SKIPPED", "disabled", "paused", "expired"},
+    "warn": {"cancelled", "CANCELED", "SKIPPED", "disabled", "paused", "expired", "failing"},
 }
 _TONE_OF: Final = {state: tone for tone, states in _TONES.items() for state in states}
 
