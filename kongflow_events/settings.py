@@ -83,6 +83,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_burst: Burst = 750
     organization_rate: Rate = 0.0
     organization_burst: Burst = 750
+    # Seconds that the database may take for one statement of a console's page.
+    console_timeout: Annotated[float, msgspec.Meta(gt=0, le=3)] = 2.0
     # Networks (CIDR, comma separated) that URL targets may be in although they are not public.
     allowed_networks: str = ""
     # What webhooks' secrets are encrypted with: 32 bytes in base64. Several (comma separated) while one follows another:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -39,6 +40,16 @@ FINAL_RUN_STATUSES: Final = frozenset(
 def new_id() -> uuid.UUID:
     """A fresh row id in UUIDv7 form (RFC 9562): grows with time, also within one millisecond of one process."""
     return uuids.uuid7()
+
+
+def first_id_at(at: datetime) -> uuid.UUID:
+    """Below every id that was made at this time or later, above every one that was made a millisecond before."""
+    return uuid.UUID(int=max(int(at.timestamp() * 1000), 0) << 80)
+
+
+def made_at(row_id: uuid.UUID) -> datetime:
+    """When an id of ours was made, to the millisecond."""
+    return datetime.fromtimestamp((row_id.int >> 80) / 1000, UTC)
 
 
 def new_event_id() -> str:

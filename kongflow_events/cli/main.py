@@ -12,6 +12,7 @@ from kongflow_events import settings
 from kongflow_events.cli import admin, api, dead, output
 from kongflow_events.cli.explain import explain
 from kongflow_events.cli.listen import listen
+from kongflow_events.cli.operators import operators
 from kongflow_events.cli.replay import replay
 from kongflow_events.cli.webhooks import webhooks
 
@@ -104,6 +105,7 @@ def openapi() -> None:
 
 main.add_command(admin.env)
 main.add_command(admin.keys_group)
+main.add_command(operators)
 main.add_command(api.send)
 main.add_command(api.events)
 main.add_command(api.dispatchers)

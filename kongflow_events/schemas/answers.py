@@ -203,6 +203,9 @@ class Target(Answer, frozen=True):
     ]
     disabled_at: Annotated[Date | None, Meta(description="When the service disabled the dispatcher; null: it did not.")]
     disabled_reason: Annotated[str | None, Meta(description="Why it did.")]
+    paused_at: Annotated[
+        Date | None, Meta(description="Since when its calls wait because somebody paused it; null: they do not.")
+    ]
 
 
 class Dispatcher(Answer, frozen=True):

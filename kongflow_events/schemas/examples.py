@@ -112,6 +112,7 @@ _REPLAY: Final[dict[str, Any]] = {
     **_PROGRESS,
     "since": "2026-06-17T00:00:00.000Z",
     "until": "2026-06-18T00:00:00.000Z",
+    "eventId": None,
     "name": "order.paid",
     "source": None,
     "account": None,

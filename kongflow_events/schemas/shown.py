@@ -139,8 +139,8 @@ def dispatcher(
     )
 
 
-def target(standing: circuits.Standing, *, rests: bool) -> Target:
-    """How a target stands; `rests` says that nobody calls it at the moment."""
+def target(standing: circuits.Standing, *, rests: bool, paused_at: datetime | None) -> Target:
+    """How a target stands; `rests` says that nobody calls it at the moment, `paused_at` since when it is paused."""
     return Target(
         state=_state(standing, rests=rests),
         consecutive_failures=standing.failures,
@@ -149,6 +149,7 @@ def target(standing: circuits.Standing, *, rests: bool) -> Target:
         resumes_at=date(standing.rests_until) if rests else None,
         disabled_at=date(standing.disabled_at),
         disabled_reason=standing.disabled_reason,
+        paused_at=date(paused_at),
     )
 
 

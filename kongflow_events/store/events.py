@@ -113,7 +113,8 @@ WITH record AS (
 SELECT * FROM record
 """
 
-_STATES = {
+# What each state means, of an event `e`.
+STATE_CONDITIONS = {
     "delivered": "delivered_at IS NOT NULL",
     "cancelled": "cancelled_at IS NOT NULL",
     "pending": "delivered_at IS NULL AND EXISTS (SELECT FROM outbox WHERE subject_id = e.id AND died_at IS NULL)",
@@ -121,7 +122,7 @@ _STATES = {
     "unmatched": "delivered_at IS NULL AND cancelled_at IS NULL"
     " AND NOT EXISTS (SELECT FROM outbox WHERE subject_id = e.id)",
 }
-STATES = tuple(_STATES)
+STATES = tuple(STATE_CONDITIONS)
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -206,7 +207,7 @@ def _conditions(wanted: Wanted, before: uuid.UUID | None) -> list[str]:
         " WHERE environment_id = %(environment)s AND identifier = %(account)s)": wanted.account,
     }
     conditions = ["environment_id = %(environment)s", *(text for text, value in asked.items() if value is not None)]
-    return [*conditions, _STATES[wanted.state]] if wanted.state else conditions
+    return [*conditions, STATE_CONDITIONS[wanted.state]] if wanted.state else conditions
 
 
 def _owner(environment: words.Environment) -> db.Row:

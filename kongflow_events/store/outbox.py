@@ -114,7 +114,8 @@ WITH RECURSIVE lanes(lane, hint_at) AS (
 ), ready AS (
     SELECT lane FROM visited
      WHERE hint_at <= now() AND NOT EXISTS (
-        SELECT FROM targets WHERE dispatcher_id = lane AND GREATEST(rests_until, held_until) > now())
+        SELECT FROM targets
+         WHERE dispatcher_id = lane AND (GREATEST(rests_until, held_until) > now() OR paused_at IS NOT NULL))
 ), due AS (
     SELECT bite.subject_id FROM ready CROSS JOIN LATERAL (
         SELECT subject_id FROM outbox WHERE kind = 'post' AND lane = ready.lane AND {_FREE_EVER}
@@ -130,7 +131,8 @@ _HINT_NEXT = f"""
 WITH due AS (
     SELECT subject_id FROM outbox
      WHERE kind = 'post' AND lane = %(lane)s AND {_FREE_EVER}
-       AND NOT EXISTS (SELECT FROM targets WHERE dispatcher_id = %(lane)s AND rests_until > now())
+       AND NOT EXISTS (
+        SELECT FROM targets WHERE dispatcher_id = %(lane)s AND (rests_until > now() OR paused_at IS NOT NULL))
      ORDER BY hint_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 {_HINT}
@@ -206,14 +208,14 @@ def hint_lanes(kind: words.Kind, since: datetime, after: uuid.UUID, bite: int, l
 
 
 def hint_targets(after: uuid.UUID, bite: int, limit: int) -> Targets:
-    """Up to `bite` rows of each post's target in turn, but of none that rests or has no place for a call."""
+    """Up to `bite` rows of each post's target in turn, but of none that is paused, rests or has no place for a call."""
     found = db.rows(_HINT_TARGETS, {"after": after, "bite": bite, "limit": limit})
     hinted = [row for row in found if row["subject_id"]]
     return Targets([_hinted(row) for row in hinted], _after(found, hinted, after, limit))
 
 
 def hint_next(lane: uuid.UUID) -> list[uuid.UUID]:
-    """The post that has waited longest for this target, its next hint moved ahead; none while the target rests."""
+    """The post that has waited longest for this target, its next hint moved ahead; none while it rests or is paused."""
     return [row["subject_id"] for row in db.rows(_HINT_NEXT, {"lane": lane})]
 
 

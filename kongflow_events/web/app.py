@@ -7,7 +7,7 @@ from typing import Any
 
 import falcon
 
-from kongflow_events import limits, settings
+from kongflow_events import console, limits, settings
 from kongflow_events.web import (
     accounts,
     bulk,
@@ -46,6 +46,7 @@ def create_app(current: settings.Settings, is_leaving: Callable[[], bool] = lamb
     failures.handle_all(app)
     for path, resource in routes(current):
         app.add_route(path, resource)
+    console.mount(app)
     return app
 
 

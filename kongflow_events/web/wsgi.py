@@ -8,7 +8,7 @@ from typing import Final
 
 from kongflow_events import gathering, logs, settings, traces
 from kongflow_events.processes import stop_at_masters_death
-from kongflow_events.store import db
+from kongflow_events.store import db, readers
 from kongflow_events.web import leave
 from kongflow_events.web.app import create_app
 
@@ -27,4 +27,5 @@ is_leaving = leave.on_sigterm(_current.stop_grace)
 stop_at_masters_death(signal.SIGINT)
 logs.configure(_current.log_level, _current.log_format)
 db.connect(_current.database_url, _current.pool_size, statement_seconds=_STATEMENT_SECONDS)
+readers.connect(_current.database_url, _current.console_timeout)
 app = create_app(_current, is_leaving)
