@@ -70,11 +70,11 @@ def lines(series: Sequence[tuple[str, Sequence[int]]], labels: Sequence[str]) ->
 
 
 def _nice(most: int) -> int:
-    """The end of an axis: four steps of 1, 2, 2.5 or 5 times a power of ten reach it, in whole numbers."""
-    if most <= _STEPS:
-        return _STEPS
-    power = 10 ** math.floor(math.log10(most / _STEPS))
-    return next(int(_STEPS * size * power) for size in (1, 2, 2.5, 5, 10) if _STEPS * size * power >= most)
+    """The end of an axis: four whole steps of 1, 2, 2.5 or 5 times a power of ten reach it."""
+    step = max(most / _STEPS, 1)
+    power: int = 10 ** math.floor(math.log10(step))
+    sizes = (size * power for size in (1, 2, 2.5, 5, 10))
+    return next(int(_STEPS * size) for size in sizes if size >= step and size % 1 == 0)
 
 
 def _short(value: float) -> str:
