@@ -136,8 +136,8 @@ EVENTS = Counter(
 )
 RATE_LIMITED = Counter(
     "kongflow_rate_limited_total",
-    "Refusals by a rate limit, of keys or of organizations.",
-    limit=("key", "organization"),
+    "Refusals by a rate limit, of keys, of organizations, or of sign-ins to the console.",
+    limit=("key", "organization", "sign-in"),
 )
 
 # What becomes of them.

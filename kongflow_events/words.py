@@ -37,6 +37,28 @@ FINAL_RUN_STATUSES: Final = frozenset(
 )
 
 
+class Standing(NamedTuple):
+    """How a stored event stands (`pending`, `delivered`, `unmatched`, `cancelled`, `dead`), and whose it is."""
+
+    state: str
+    # The identifier of its external account.
+    account: str | None
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What came in during one slot of time, and what has become of it."""
+
+    received: int = 0
+    delivered: int = 0
+    invocations: int = 0
+    failed: int = 0
+    dead: int = 0
+
+    def plus(self, **counts: int) -> Counts:
+        """These, and some more."""
+        return msgspec.structs.replace(self, **{name: getattr(self, name) + more for name, more in counts.items()})
+
+
 def new_id() -> uuid.UUID:
     """A fresh row id in UUIDv7 form (RFC 9562): grows with time, also within one millisecond of one process."""
     return uuids.uuid7()

@@ -9,11 +9,19 @@ from typing import Any
 import click
 
 from kongflow_events import settings
-from kongflow_events.cli import admin, api, dead, output
+from kongflow_events.cli import admin, api, dead, invocations, output
+from kongflow_events.cli.completion import completion
+from kongflow_events.cli.deploy import deploy
+from kongflow_events.cli.dispatchers import dispatchers
+from kongflow_events.cli.doctor import doctor
 from kongflow_events.cli.explain import explain
+from kongflow_events.cli.exporting import export
+from kongflow_events.cli.importing import import_
 from kongflow_events.cli.listen import listen
 from kongflow_events.cli.operators import operators
 from kongflow_events.cli.replay import replay
+from kongflow_events.cli.stats import stats
+from kongflow_events.cli.tail import tail
 from kongflow_events.cli.webhooks import webhooks
 
 
@@ -55,7 +63,8 @@ def dev(data: Path, port: int) -> None:
 
 
 @main.command()
-def migrate() -> None:
+@output.as_json
+def migrate(as_json: bool) -> None:
     """Bring the database at DATABASE_URL to this version's schema; safe to run twice, and by two at once."""
     from kongflow_events.store import db, schema
 
@@ -63,7 +72,10 @@ def migrate() -> None:
         steps = schema.migrate(settings.current().database_url)
     except db.AWAY as error:
         output.fail(f"the database is away: {str(error).strip()}", output.UNREACHABLE)
-    click.echo(f"applied {', '.join(steps)}" if steps else "nothing to do")
+    if as_json:
+        output.show_json({"applied": steps})
+    else:
+        click.echo(f"applied {', '.join(steps)}" if steps else "nothing to do")
 
 
 @main.command()
@@ -108,10 +120,18 @@ main.add_command(admin.keys_group)
 main.add_command(operators)
 main.add_command(api.send)
 main.add_command(api.events)
-main.add_command(api.dispatchers)
+main.add_command(tail)
+main.add_command(stats)
+main.add_command(import_)
+main.add_command(export)
+main.add_command(dispatchers)
 main.add_command(explain)
+main.add_command(invocations.group)
 main.add_command(dead.dead)
 main.add_command(replay)
 webhooks.add_command(admin.reseal)
 main.add_command(webhooks)
 main.add_command(listen)
+main.add_command(doctor)
+main.add_command(deploy)
+main.add_command(completion)

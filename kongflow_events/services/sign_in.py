@@ -19,8 +19,8 @@ SESSION_SECONDS: Final = 12 * 3600
 LINK_SECONDS: Final = 3600
 _TOKEN_BYTES: Final = 32
 # One name may be tried ten times at once and then every half minute, one address twenty times and then every ten seconds.
-_OF_A_NAME: Final = limits.Limit("sign-ins with this name", 1 / 30, 10)
-_OF_AN_ADDRESS: Final = limits.Limit("sign-ins from this address", 1 / 10, 20)
+_OF_A_NAME: Final = limits.Limit("sign-ins with this name", "sign-in", 1 / 30, 10)
+_OF_AN_ADDRESS: Final = limits.Limit("sign-ins from this address", "sign-in", 1 / 10, 20)
 _BUCKETS: Final = uuid.UUID("6f2c1a4e-7d0b-5c55-9d7e-2a4c0f7b9e11")
 _REFUSAL: Final = "The name or the password is wrong"
 

@@ -113,6 +113,14 @@ WITH record AS (
 SELECT * FROM record
 """
 
+_STANDINGS = """
+SELECT records.id, identifier AS account, outbox.subject_id IS NOT NULL AS owed, outbox.died_at IS NOT NULL AS dead
+  FROM event_records AS records
+  LEFT JOIN external_accounts AS accounts ON accounts.id = records.external_account_id
+  LEFT JOIN outbox ON outbox.subject_id = records.id
+ WHERE records.id = ANY(%(ids)s)
+"""
+
 # What each state means, of an event `e`.
 STATE_CONDITIONS = {
     "delivered": "delivered_at IS NOT NULL",
@@ -194,6 +202,22 @@ def newest(
     )
     records = [_record(row) for row in found[:limit]]
     return words.Page(records, records[-1].id if len(found) > limit else None)
+
+
+def standings(records: Sequence[models.EventRecord]) -> dict[uuid.UUID, words.Standing]:
+    """How these records stand, by their ids. A record that is gone by now stands as `unmatched`."""
+    found = db.rows(_STANDINGS, {"ids": [record.id for record in records]})
+    known = {row["id"]: row for row in found}
+    return {record.id: _standing(record, known.get(record.id)) for record in records}
+
+
+def _standing(record: models.EventRecord, row: db.Row | None) -> words.Standing:
+    account = row["account"] if row else None
+    if record.cancelled_at is not None:
+        return words.Standing("cancelled", account)
+    if record.delivered_at is not None or row is None or not row["owed"]:
+        return words.Standing("delivered" if record.delivered_at is not None else "unmatched", account)
+    return words.Standing("dead" if row["dead"] else "pending", account)
 
 
 def _conditions(wanted: Wanted, before: uuid.UUID | None) -> list[str]:

@@ -22,6 +22,7 @@ from kongflow_events.web import (
     metrics,
     middleware,
     runs,
+    statistics,
 )
 from kongflow_events.web.operations import Route
 from kongflow_events.web.requests import Door
@@ -91,6 +92,7 @@ def routes(current: settings.Settings) -> list[Route]:
         ("/api/v2/runs/{run_id}", runs.Run(run_reader, 2)),
         ("/api/v2/runs/{run_id}/statuses", runs.Statuses(run_reader)),
         ("/api/v1/runs/{run_id}/cancel", runs.Cancel(key_spelt)),
+        ("/api/v1/statistics", statistics.Statistics(key)),
         ("/healthz", health.Alive()),
         ("/readyz", health.Ready()),
         ("/metrics", metrics.Metrics(current)),
