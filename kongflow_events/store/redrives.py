@@ -18,19 +18,19 @@ from kongflow_events.store import db
 
 _PENDING = "invocations_pending_one_shot_key"
 
-# Which dead letters, by conditions that may be NULL: NULL asks nothing. A delivery has no dispatcher and no class.
+# Which dead letters, by conditions that may be NULL: NULL asks nothing. A delivery has no dispatcher and no class. An event
+# is looked up by its id, for each: as a mere condition the planner may find it cheaper to read all events of that name.
 WANTED_INVOCATION = """
     (%(dispatcher)s::uuid IS NULL OR dispatcher_id = %(dispatcher)s)
     AND (%(error_class)s::text IS NULL OR last_outcome IS NOT DISTINCT FROM %(error_class)s)
     AND (%(since)s::timestamptz IS NULL OR died_at >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR died_at < %(until)s)
-    AND (%(name)s::text IS NULL
-         OR EXISTS (SELECT FROM event_records WHERE event_records.id = event_record_id AND name = %(name)s))
+    AND (%(name)s::text IS NULL OR (SELECT name FROM event_records WHERE event_records.id = event_record_id) = %(name)s)
 """
 WANTED_DELIVERY = """
     (%(since)s::timestamptz IS NULL OR died_at >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR died_at < %(until)s)
-    AND (%(name)s::text IS NULL OR EXISTS (SELECT FROM event_records WHERE event_records.id = subject_id AND name = %(name)s))
+    AND (%(name)s::text IS NULL OR (SELECT name FROM event_records WHERE event_records.id = subject_id) = %(name)s)
 """
 DEAD_INVOCATION = "environment_id = %(environment)s AND died_at IS NOT NULL"
 DEAD_DELIVERY = "kind = 'deliver' AND lane = %(environment)s AND hint_at = 'infinity' AND died_at IS NOT NULL"

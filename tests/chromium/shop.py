@@ -9,7 +9,7 @@ from typing import Any
 
 from kongflow_events import models, schemas, words
 from kongflow_events.services import cancel, deliver, dispatchers, environments, ingest, invoke, jobs, keys, post
-from kongflow_events.store import db
+from kongflow_events.store import audit, bulk_operations, db
 from tests import receiver
 from tests.receiver import Receiver
 
@@ -38,7 +38,7 @@ INSERT INTO event_records (id, event_id, name, timestamp, payload, payload_raw, 
                            deliver_at, delivered_at, created_at)
 SELECT {_ID.format(at="at", kind="8", number="number")}, 'order-' || number, 'order.paid', at, payload::jsonb, payload,
        %(organization)s, %(environment)s, %(project)s, at, at + (15 + number %% 40) * interval '1 millisecond', at
-  FROM (SELECT number, now() - (240 + 3300 * (place + 0.045 * sin(place * 20))) * interval '1 second' AS at,
+  FROM (SELECT number, now() - (90 + 3450 * (place + 0.045 * sin(place * 20))) * interval '1 second' AS at,
                '{{"amount": ' || 10 + number %% 90 || ', "items": 2}}' AS payload
           FROM (SELECT number, number / 600.0 AS place FROM generate_series(0, 599) AS number) AS placed) AS past
 """
@@ -46,17 +46,17 @@ SELECT {_ID.format(at="at", kind="8", number="number")}, 'order-' || number, 'or
 _PAST_INVOCATIONS = f"""
 INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable, status, attempts,
                          created_at, completed_at, died_at, reason, last_error, last_outcome)
-SELECT {_ID.format(at="created_at", kind="9", number="number * 2 + (role = 'ledger')::integer")}, environment_id, past.id,
+SELECT {_ID.format(at="at", kind="9", number="number * 2 + (role = 'ledger')::integer")}, environment_id, past.id,
        dispatchers.id, event, dispatchable - 'headers', CASE WHEN dies THEN 'DEAD' ELSE 'SUCCEEDED' END,
-       CASE WHEN dies THEN 10 WHEN role = 'ledger' THEN 1 ELSE 2 END, created_at, created_at + interval '80 milliseconds',
-       CASE WHEN dies THEN created_at + interval '20 seconds' END, CASE WHEN dies THEN 'the target answered 503' END,
+       CASE WHEN dies THEN 10 WHEN role = 'ledger' THEN 1 ELSE 2 END, at, at + interval '80 milliseconds',
+       CASE WHEN dies THEN at + interval '20 seconds' END, CASE WHEN dies THEN 'the target answered 503' END,
        CASE WHEN role <> 'ledger' THEN 'the target answered 503' END, CASE WHEN role <> 'ledger' THEN 'refused' END
-  FROM (SELECT id, created_at, replace(event_id, 'order-', '')::integer AS number FROM event_records
-         WHERE environment_id = %(environment)s AND created_at < now() - interval '230 seconds' AND event_id LIKE 'order-%%'
+  FROM (SELECT id, created_at AS at, replace(event_id, 'order-', '')::integer AS number FROM event_records
+         WHERE environment_id = %(environment)s AND created_at < now() - interval '80 seconds' AND event_id LIKE 'order-%%'
         ) AS past
   CROSS JOIN (VALUES (%(ledger)s, 'ledger'), (%(warehouse)s, 'warehouse')) AS roles(dispatcher_id, role)
   JOIN event_dispatchers AS dispatchers ON dispatchers.id = roles.dispatcher_id
- CROSS JOIN LATERAL (SELECT role = 'warehouse' AND number %% 50 = 7 AS dies) AS fate
+ CROSS JOIN LATERAL (SELECT role = 'warehouse' AND number %% 100 = 7 AS dies) AS fate
  WHERE role = 'ledger' OR number %% 5 = 2 OR dies
 """
 
@@ -67,8 +67,28 @@ SELECT id, number, created_at + number * interval '30 milliseconds', 9 + (extrac
        CASE WHEN NOT good THEN 'the target answered 503' END
   FROM invocations CROSS JOIN LATERAL generate_series(1, attempts) AS number
  CROSS JOIN LATERAL (SELECT status = 'SUCCEEDED' AND number = attempts AS good) AS fate
- WHERE created_at < now() - interval '230 seconds' AND dispatcher_id IN (%(ledger)s, %(warehouse)s)
+ WHERE created_at < now() - interval '80 seconds' AND dispatcher_id IN (%(ledger)s, %(warehouse)s)
 """
+
+
+_ALL = {
+    "of": "invocations",
+    "dispatcher": None,
+    "name": "order.paid",
+    "error_class": "refused",
+    "since": None,
+    "until": None,
+}
+
+# What somebody did before.
+_NORA = audit.Actor(None, "nora", "203.0.113.7")
+_DONE = (
+    ("key.create", "key tr_prod_Ab12"),
+    ("dispatcher.disable", "dispatcher of order.cancelled"),
+    ("event.cancel", "event order-canceled"),
+    ("event.replay", "event order-1000"),
+    ("dead-letters.redrive", "redrive 1"),
+)
 
 
 class Shop:
@@ -93,6 +113,10 @@ class Shop:
         self._history()
         with db.unit():
             self.run: uuid.UUID = models.JobRun.select().order_by(models.JobRun.id).get().id
+            self.redrive: int = bulk_operations.start(self.environment.id, "redrive", _ALL, 100, 1000).id
+            db.run("UPDATE bulk_operations SET seen = 640, done = 638 WHERE id = %s", (self.redrive,))
+            for action, subject in _DONE:
+                audit.note(_NORA, action, subject, environment_id=self.environment.id)
             self.records: dict[str, uuid.UUID] = {row.event_id: row.id for row in models.EventRecord.select()}
 
     def send(self, name: str, payload: Any, event_id: str | None = None, **options: Any) -> str:
@@ -189,7 +213,7 @@ class Shop:
                 """UPDATE event_records SET created_at = aged.at, timestamp = aged.at,
                           deliver_at = CASE WHEN deliver_at > now() THEN deliver_at ELSE aged.at END,
                           delivered_at = CASE WHEN delivered_at IS NOT NULL THEN aged.at + interval '21 milliseconds' END
-                     FROM (SELECT id, now() - (1 - place) * interval '3 minutes' AS at
+                     FROM (SELECT id, now() - (1 - place) * interval '1 minute' AS at
                              FROM (SELECT id, percent_rank() OVER (PARTITION BY environment_id ORDER BY id) AS place
                                      FROM event_records) AS placed) AS aged
                     WHERE aged.id = event_records.id"""
