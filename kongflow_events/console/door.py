@@ -47,7 +47,7 @@ def page(show: Show) -> Responder:
     @wraps(show)
     def respond(self: Any, request: falcon.Request, response: falcon.Response, **parameters: str) -> None:
         with telling(request, response), readers.reading():
-            visit = _enter(request, parameters)
+            visit = enter(request, parameters)
             rendering.send(request, response, show(self, visit, **parameters), visit)
             _forget_flash(request, response)
 
@@ -165,7 +165,7 @@ def enter_with_form(request: falcon.Request, parameters: dict[str, str] | None =
     """Whoever sends a form of one of our own pages, with what it brought. Raises Forbidden when it is another's."""
     form = form_of(request)
     with readers.reading():
-        visit = _enter(request, {} if parameters is None else parameters)._replace(form=form)
+        visit = enter(request, {} if parameters is None else parameters)._replace(form=form)
     if not hmac.compare_digest(form.get(FORM_FIELD, "").encode(), visit.form_token.encode()):
         raise errors.Forbidden("The page was older than your sign-in; load it again, and do it once more")
     return visit
@@ -180,8 +180,8 @@ def _send_to_sign_in(request: falcon.Request, response: falcon.Response) -> None
         response.set_header("HX-Redirect", url("sign-in"))
 
 
-def _enter(request: falcon.Request, parameters: dict[str, str]) -> Visit:
-    """Who is here; raises _SignInNeeded, and NotFound for an environment that is not there."""
+def enter(request: falcon.Request, parameters: dict[str, str]) -> Visit:
+    """Who is here; sends whoever is not signed in to the form, and raises NotFound for an environment that is not there."""
     token = token_of(request)
     operator = sign_in.who(token)
     if token is None or operator is None:

@@ -20,9 +20,10 @@ class First:
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Go to the only environment's overview, or to the list of them."""
         with door.telling(request, response), readers.reading():
+            door.enter(request, {})
             found = places.like("", 2)
-        only = found[0].environment.id if len(found) == 1 else None
-        rendering.redirect(response, url("env", only, "overview") if only else url("environments"))
+            only = found[0].environment.id if len(found) == 1 else None
+            rendering.redirect(response, url("env", only, "overview") if only else url("environments"))
 
 
 class Environments:

@@ -14,7 +14,7 @@ from kongflow_events.store import db
 MINUTES: Final = 60
 # What is counted one by one: above it a figure reads "more than", and a minute's is taken from the time that so many took.
 MOST: Final = 10_000
-_A_MINUTE: Final = 300
+_A_MINUTE: Final = 200
 # Events whose way from received to delivered is measured.
 _MEASURED: Final = 1_000
 # Processes beat every few seconds.
