@@ -25,8 +25,8 @@ def dispatcher(console: Console, name: str) -> str:
 
 def audited(console: Console, action: str) -> list[tuple[Any, ...]]:
     """What Olga did this on, with what else there is to know."""
-    statement = f"SELECT operator, subject, details FROM audit_entries WHERE operator = 'olga' AND action = '{action}' ORDER BY id"
-    return query(console.database, statement)
+    entries = "SELECT operator, subject, details FROM audit_entries WHERE operator = 'olga'"
+    return query(console.database, f"{entries} AND action = '{action}' ORDER BY id")
 
 
 class TestDispatchers:
