@@ -230,6 +230,8 @@ def _first_attempt(invocation: dict[str, Any], until: float) -> dict[str, Any]:
 
 def _why_not_called(webhook_id: str) -> str:
     target = call("GET", f"{RULES}/{segment(webhook_id)}")["target"]
+    if target and target["pausedAt"]:
+        return f'not called: it is paused since {target["pausedAt"]}; PATCH it with {{"paused": false}} to go on'
     if target and target["resumesAt"]:
         return f'not called: the target rests until {target["resumesAt"]}; PATCH it with {{"enabled": true}} to try now'
     return "not called in time: is a poster running?"

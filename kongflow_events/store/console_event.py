@@ -32,7 +32,8 @@ _INVOCATIONS = """
 SELECT invocations.id, invocations.dispatcher_id, invocations.dispatcher_event, invocations.dispatchable, invocations.replay,
        invocations.status, invocations.reason, GREATEST(invocations.attempts, outbox.attempts) AS attempts,
        invocations.redrives, invocations.last_error, invocations.created_at, invocations.completed_at,
-       GREATEST(outbox.due_at, targets.rests_until) AS due_at, dispatchers.id IS NOT NULL AS there
+       CASE WHEN targets.paused_at IS NULL THEN GREATEST(outbox.due_at, targets.rests_until) END AS due_at,
+       dispatchers.id IS NOT NULL AS there
   FROM invocations
   LEFT JOIN outbox ON outbox.subject_id = invocations.id
   LEFT JOIN targets ON targets.dispatcher_id = outbox.lane

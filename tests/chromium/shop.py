@@ -81,7 +81,7 @@ _ALL = {
 }
 
 # What somebody did before.
-_OLGA = audit.Actor(None, "olga", "203.0.113.7")
+_NORA = audit.Actor(None, "nora", "203.0.113.7")
 _DONE = (
     ("key.create", "key tr_prod_Ab12"),
     ("dispatcher.disable", "dispatcher of order.cancelled"),
@@ -116,7 +116,7 @@ class Shop:
             self.redrive: int = bulk_operations.start(self.environment.id, "redrive", _ALL, 100, 1000).id
             db.run("UPDATE bulk_operations SET seen = 640, done = 638 WHERE id = %s", (self.redrive,))
             for action, subject in _DONE:
-                audit.note(_OLGA, action, subject, environment_id=self.environment.id)
+                audit.note(_NORA, action, subject, environment_id=self.environment.id)
             self.records: dict[str, uuid.UUID] = {row.event_id: row.id for row in models.EventRecord.select()}
 
     def send(self, name: str, payload: Any, event_id: str | None = None, **options: Any) -> str:
