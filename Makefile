@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: dev test check bench faults faults-full lint clean
+.PHONY: dev test check bench faults faults-full screenshots lint clean
 
 dev: .venv/installed
 	@$(BIN)/kongflow-events dev $(if $(PORT),--port $(PORT))
@@ -12,7 +12,7 @@ test: .venv/installed
 	@.ci/timed "make test" .ci/test
 
 check: .venv/installed
-	@.ci/services rabbitmq node postgresql compiler
+	@.ci/services rabbitmq node postgresql compiler prometheus chromium nginx compose systemd
 	@.ci/timed "make check" .ci/check
 
 # How fast it is, beside what a team would write by hand and the limit of the machine: docs/performance.md.
@@ -28,6 +28,11 @@ faults: .venv/installed
 faults-full: .venv/installed
 	@.ci/services rabbitmq compiler
 	@.ci/timed "make faults-full" .ci/faults --full --seed 1 --seed 2 --seed 3
+
+# The pictures of the console in docs/screenshots, as its browser tests see it.
+screenshots: .venv/installed
+	@.ci/services node chromium
+	$(BIN)/python -m pytest -q tests/chromium/test_pages.py -k anybody --screenshots docs/screenshots
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -109,6 +109,7 @@ CREATE TABLE event_records (
     source_context JSONB,                                   -- {id, metadata} of the trigger source it came through
     cancelled_at TIMESTAMPTZ,                               -- set once; a cancelled event that was not delivered never is
     internal BOOLEAN NOT NULL DEFAULT FALSE,                -- made by the service itself, not by a sender
+    traceparent TEXT,                                       -- W3C's, of the request that it came with: the calls it leads to carry it on
 
     -- The promise of idempotency: one record for one id in one environment.
     CONSTRAINT event_records_event_id_environment_id_key UNIQUE (event_id, environment_id)
@@ -224,6 +225,7 @@ CREATE TABLE targets (
     probe UUID,                                             -- the token of the call that decides whether it closes
     rests_until TIMESTAMPTZ,                                -- no call before: a pause of the circuit, or the receiver's Retry-After
     held_until TIMESTAMPTZ,                                 -- no hint by the relay before: there was no place for a call
+    paused_at TIMESTAMPTZ,                                  -- since when an operator has its calls wait; NULL: they do not
     disabled_at TIMESTAMPTZ,                                -- when the service disabled the dispatcher, and why; forgotten with
     disabled_reason TEXT                                    -- everything else once somebody enables it
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
@@ -262,6 +264,8 @@ CREATE UNIQUE INDEX invocations_pending_one_shot_key ON invocations(pending_one_
 CREATE INDEX invocations_newest ON invocations(environment_id, id DESC);
 -- The dead letters of an environment, newest first.
 CREATE INDEX invocations_dead ON invocations(environment_id, id DESC) WHERE died_at IS NOT NULL;
+-- How a dispatcher is doing: its invocations, newest first, however many those of others are.
+CREATE INDEX invocations_dispatcher_newest ON invocations(dispatcher_id, id DESC);
 
 -- One row for each attempt that failed or went over HTTP. Texts come from strangers: cut and cleaned before they get here.
 CREATE TABLE invocation_attempts (
@@ -403,6 +407,52 @@ CREATE UNLOGGED TABLE token_buckets (
     let_in BOOLEAN NOT NULL,                                -- the last request was; what the statement that decides has to tell
     refilled_at TIMESTAMPTZ NOT NULL
 ) WITH (fillfactor = 50);
+
+-- Who looks after it ---------------------------------------------------------------------------------------------------
+
+-- People who sign in to the console. A viewer looks, an operator changes things too; both see every environment.
+CREATE TABLE operators (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    name TEXT NOT NULL CONSTRAINT operators_name_key UNIQUE,
+    role TEXT NOT NULL CHECK (role IN ('viewer', 'operator')),
+    password TEXT,                                          -- an argon2id hash; NULL: signs in by link only
+    created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+    disabled_at TIMESTAMPTZ                                 -- signs in no more, and is signed out everywhere
+);
+
+-- Who is signed in: the cookie's random token, as its hash. Signing out deletes the row, so a copied cookie is worth nothing.
+CREATE TABLE operator_sessions (
+    sha256 BYTEA PRIMARY KEY,
+    operator_id UUID NOT NULL REFERENCES operators(id) ON DELETE CASCADE,
+    created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+    expires_at TIMESTAMPTZ NOT NULL
+);
+CREATE INDEX operator_sessions_operator_id ON operator_sessions(operator_id);
+CREATE INDEX operator_sessions_expires_at ON operator_sessions(expires_at);
+
+-- A link that signs somebody in, once: using it deletes the row.
+CREATE TABLE operator_links (
+    sha256 BYTEA PRIMARY KEY,
+    operator_id UUID NOT NULL REFERENCES operators(id) ON DELETE CASCADE,
+    expires_at TIMESTAMPTZ NOT NULL
+);
+CREATE INDEX operator_links_operator_id ON operator_links(operator_id);
+
+-- What people did in the console: written in the transaction of the change itself, and never changed. It outlives whom and
+-- what it is about, so it keeps names and has no foreign keys.
+CREATE TABLE audit_entries (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+    operator_id UUID,                                       -- NULL: nobody was signed in, as when a sign-in failed
+    operator TEXT NOT NULL,                                 -- the name, as it was, or as it was given
+    address TEXT NOT NULL,                                  -- where the request came from; `shell` for a command
+    environment_id UUID,                                    -- NULL: it is about none
+    action TEXT NOT NULL,                                   -- what was done: `event.cancel`
+    subject TEXT NOT NULL,                                  -- on what: `event order-1`
+    details JSONB                                           -- what else there is to know; never a secret
+);
+-- An environment's entries, newest first.
+CREATE INDEX audit_entries_newest ON audit_entries(environment_id, id DESC);
 
 -- How it is doing ------------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,8 @@ class Supervised:
     def __init__(self, environ: Mapping[str, str], logs: Path, journal: Journal) -> None:
         self._mark = f"{_MARK}={uuid.uuid4().hex}"
         marked = dict([self._mark.split("=")])
-        self._environ = {**os.environ, **environ, **marked, "PATH": f"{BIN}:{os.environ['PATH']}"}
+        gathered = {"KONGFLOW_METRICS_DIR": str(logs / "metrics")}
+        self._environ = {**os.environ, **gathered, **environ, **marked, "PATH": f"{BIN}:{os.environ['PATH']}"}
         self._logs = logs
         self._journal = journal
         self._commands = {name: procfile()[kind] for name, kind in NAMES.items()}

@@ -7,6 +7,7 @@ actors on its in-process broker.
 from __future__ import annotations
 
 import sys
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -16,7 +17,7 @@ import dramatiq.worker
 import structlog
 
 from kongflow_events import broker as brokers
-from kongflow_events import logs, settings, words
+from kongflow_events import exposition, gathering, logs, metrics, settings, traces, words
 from kongflow_events.services import deliver, invoke, post
 from kongflow_events.store import db
 
@@ -42,11 +43,13 @@ class Offer(Protocol):
 
 def boot() -> None:
     """Make this process a worker on RabbitMQ, as the dramatiq command expects of a broker's factory."""
-    logs.configure()
     try:
         current = settings.current()
+        gathering.gather(current)
+        traces.begin(current, "worker")
     except settings.BadSettings as error:
         sys.exit(f"kongflow-events: {error}")
+    logs.configure(current.log_level, current.log_format)
     db.connect(current.database_url, pool_size=current.pool_size + _SPARE_CONNECTIONS)
     broker = brokers.GuardedBroker(current.rabbitmq_url)
     hints = brokers.HintBuffer(
@@ -56,6 +59,7 @@ def boot() -> None:
     declare(broker, hints)
     dramatiq.worker.CONSUMER_RESTART_DELAY_SECS = _RECONNECT
     dramatiq.set_broker(broker)
+    exposition.serve(current)
 
 
 def declare(broker: dramatiq.Broker, hints: Offer) -> None:
@@ -63,32 +67,41 @@ def declare(broker: dramatiq.Broker, hints: Offer) -> None:
 
     @dramatiq.actor(actor_name="deliver", queue_name="deliver", broker=broker)
     def deliver_actor(ids: list[str], alone: bool = False) -> None:
-        _carry_out(ids, lambda subjects: deliver.deliver(subjects, one_by_one=_alone(alone)), hints)
+        _carry_out("deliver", ids, lambda subjects: deliver.deliver(subjects, one_by_one=_alone(alone)), hints)
 
     @dramatiq.actor(actor_name="invoke", queue_name="invoke", broker=broker)
     def invoke_actor(ids: list[str], alone: bool = False) -> None:
-        _carry_out(ids, lambda subjects: invoke.invoke(subjects, one_by_one=_alone(alone)), hints)
+        _carry_out("invoke", ids, lambda subjects: invoke.invoke(subjects, one_by_one=_alone(alone)), hints)
 
     @dramatiq.actor(actor_name="post", queue_name="post", broker=broker)
     def post_actor(ids: list[str], alone: bool = False) -> None:  # noqa: ARG001 - every post is taken alone
-        _carry_out(ids, post.post, hints)
+        _carry_out("post", ids, post.post, hints)
 
 
 def _alone(asked: bool) -> bool:
     return asked or brokers.was_redelivered()
 
 
-def _carry_out(ids: list[str], work: Callable[[list[uuid.UUID]], Hints | None], hints: Offer) -> None:
+def _carry_out(
+    queue: words.Kind, ids: list[str], work: Callable[[list[uuid.UUID]], Hints | None], hints: Offer
+) -> None:
     """The door of the actors: hand ids to a service, offer what it leaves to be done next.
 
     A database that is away ends it quietly: the rows stay in the outbox, and the relay hints them again. Anything
     unforeseen goes on to the dead-letter queue.
     """
+    began = time.monotonic()
+    outcome = "failed"
     try:
         follow_up = work([uuid.UUID(one) for one in ids]) or {}
+        outcome = "done"
     except db.AWAY as error:
+        outcome = "away"
         log.warning("the database is away; the relay will hint this again", rows=len(ids), reason=str(error))
         return
+    finally:
+        metrics.MESSAGES.add(queue, outcome)
+        metrics.MESSAGE_SECONDS.note(time.monotonic() - began, queue)
     for kind, subjects in follow_up.items():
         if subjects:
             hints.offer(kind, [str(subject) for subject in subjects])

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from kongflow_events import crashes, notices, outgoing, retries, settings, words
+from kongflow_events import crashes, metrics, notices, outgoing, retries, settings, words
 from kongflow_events.store import db, invocations, outbox
 
 log = structlog.get_logger(__name__)
@@ -21,22 +21,22 @@ log = structlog.get_logger(__name__)
 _ERROR_BYTES = 2000
 
 
-def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID], None]) -> None:
+def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID], None]) -> bool:
     """Claim one due row of work inside PostgreSQL, and do `work(token)` for it in a transaction of its own.
 
     1. Claim: count the attempt, lease the row; commit. Somebody else's row, or none: nothing to do.
     2. Past its attempts already: its workers died. Make it a dead letter.
     3. Work, which deletes the row, or leaves it as it was. A failure is written down and decides what follows.
 
-    A database that is away is nobody's failure: it is raised, and the lease runs out.
+    Returns whether the work was done. A database that is away is nobody's failure: it is raised, and the lease runs out.
     """
     claimed = outbox.claim(kind, subject_id, settings.current().lease)
     if claimed is None:
-        return
+        return False
     token, number = claimed
     if number > retries.LIMITS[kind]:
         _give_up(kind, subject_id, token, number)
-        return
+        return False
     started = time.monotonic()
     try:
         with db.atomic():
@@ -44,11 +44,14 @@ def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID
             # What is left now was in other hands: a sender's, say, who has the event under his lock.
             outbox.release(subject_id, token)
         crashes.point(f"{kind}.after_commit")
+        return True
     except db.AWAY:
         raise
     except Exception as error:
-        log.exception("work failed", kind=kind, subject=str(subject_id), attempt=number)
+        log.exception("work failed", kind=kind, attempt=number, **_named(kind, subject_id))
+        metrics.FAILED.add(kind)
         _fail(kind, subject_id, token, number, error, time.monotonic() - started)
+        return False
 
 
 def _give_up(kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, number: int) -> None:
@@ -69,6 +72,8 @@ def _fail(
                 held = outbox.postpone(subject_id, token, delay, reason)
             case retries.Dead():
                 held = _bury(kind, subject_id, token, reason)
+        if not held:
+            metrics.CLAIMS_LOST.add(kind)
         if held and kind != "deliver":
             invocations.note_attempt(subject_id, number, "failed", reason, seconds)
             notices.tell_of_dead([subject_id])
@@ -78,5 +83,13 @@ def _bury(kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, reason: str
     bury = outbox.bury_delivery if kind == "deliver" else invocations.bury
     held = bury(subject_id, token, reason)
     if held:
-        log.warning("dead letter", kind=kind, subject=str(subject_id), reason=reason)
+        metrics.DEAD.add(kind)
+        if kind != "deliver":
+            metrics.INVOCATIONS.add(kind, "dead")
+        log.warning("dead letter", kind=kind, reason=reason, **_named(kind, subject_id))
     return held
+
+
+def _named(kind: words.Kind, subject_id: uuid.UUID) -> dict[str, uuid.UUID]:
+    """What the log calls the row's subject."""
+    return {"event_record" if kind == "deliver" else "invocation": subject_id}

@@ -49,8 +49,8 @@ class Call(NamedTuple):
         return masking.text(text, self.headers)
 
 
-def prepare(claimed: posts.Claimed) -> Call:
-    """The request of a claimed invocation, signed as of now when its target is a webhook.
+def prepare(claimed: posts.Claimed, traceparent: str | None = None) -> Call:
+    """The request of a claimed invocation, signed as of now when its target is a webhook, and part of a trace or of none.
 
     Raises Final when there is no URL or its event cannot be what the webhook asks for, Unopenable when its secret cannot
     be read.
@@ -63,7 +63,12 @@ def prepare(claimed: posts.Claimed) -> Call:
     most = settings.current().post_timeout
     return Call(
         url=target["url"],
-        headers={**target.get("headers", {}), "Content-Type": content_type, **_identified(claimed, body)},
+        headers={
+            **target.get("headers", {}),
+            **({"traceparent": traceparent} if traceparent else {}),
+            "Content-Type": content_type,
+            **_identified(claimed, body),
+        },
         body=body,
         timeout=min(most, target.get("timeoutInSeconds", most)),
     )

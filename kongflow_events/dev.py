@@ -23,11 +23,12 @@ import click
 
 from kongflow_events import embedded, settings
 from kongflow_events.processes import die_with_parent
-from kongflow_events.services import environments, keys
+from kongflow_events.services import environments, keys, sign_in
 from kongflow_events.store import db, schema
 
 ORGANIZATION: Final = "dev"
 PROJECT: Final = "dev"
+OPERATOR: Final = "dev"
 # Seconds between a child's death and its next start, and that a child gets to stop.
 _RESTART = 1.0
 _GRACE = 20.0
@@ -50,14 +51,14 @@ def run(data: Path, port: int) -> None:
     with embedded.EmbeddedPostgres(data / "postgres") as postgres:
         schema.migrate(postgres.url)
         variables = _prepare(data / "dev.env", postgres.url, port)
-        environ = _environ(postgres.url, port, _secret_key(data / "secret.key"))
+        environ = _environ(data, postgres.url, port, _secret_key(data / "secret.key"))
         # A half-valid variable must stop the start here, with one message, and not in every child.
         settings.load(environ)
         children = [Child(_web(port), environ), Child([sys.executable, "-m", "kongflow_events.inprocess"], environ)]
         for child in children:
             child.start()
         if _listens(port, stopping):
-            _greet(variables)
+            _greet(variables, _link(postgres.url, port))
         _supervise(children, postgres, stopping)
     click.echo("Stopped.")
 
@@ -142,16 +143,17 @@ def _web(port: int) -> list[str]:
     ]
 
 
-def _environ(database_url: str, port: int, secret_key: str) -> dict[str, str]:
+def _environ(data: Path, database_url: str, port: int, secret_key: str) -> dict[str, str]:
     """This process's variables with `dev`'s own values, which somebody may have decided otherwise.
 
-    Loopback targets are allowed, no proxy has to be told that it stops, and webhooks' secrets are encrypted with
-    `secret_key`.
+    Loopback targets are allowed, no proxy has to be told that it stops, webhooks' secrets are encrypted with `secret_key`,
+    and metrics are gathered in `data` as well.
     """
     return {
         "KONGFLOW_STOP_GRACE": "0",
         "KONGFLOW_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
         "KONGFLOW_SECRET_KEY": secret_key,
+        "KONGFLOW_METRICS_DIR": str(data.absolute() / "metrics"),
         # The other half of its threads is for the work inside.
         "KONGFLOW_ENVIRONMENT_CONCURRENCY": "4",
         **{name: value for name, value in os.environ.items() if name != "RABBITMQ_URL"},
@@ -176,6 +178,15 @@ def _prepare(path: Path, database_url: str, port: int) -> dict[str, str]:
     return variables
 
 
+def _link(database_url: str, port: int) -> str:
+    """Where a browser is signed in to the console, once, within the hour."""
+    db.connect(database_url)
+    with db.unit():
+        token = sign_in.make_link(OPERATOR)
+    db.close()
+    return f"http://127.0.0.1:{port}/console/link/{token}"
+
+
 def _secret_key(path: Path) -> str:
     """The key that encrypts webhooks' secrets, made at the first start and kept after."""
     if not path.exists() or not path.read_text(encoding="ascii"):
@@ -191,8 +202,9 @@ def _read(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def _greet(variables: Mapping[str, str]) -> None:
+def _greet(variables: Mapping[str, str], link: str) -> None:
     click.echo(f"KongFlow Events is running at {variables['KONGFLOW_URL']}\n")
+    click.echo(f"  The console, once within the hour: {link}\n")
     for name, value in variables.items():
         click.echo(f"  export {name}={value}")
     click.echo("\nStop it with Ctrl-C; the data stays.")

@@ -12,7 +12,7 @@ import threading
 import dramatiq
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from kongflow_events import actors, logs, scheduler, settings
+from kongflow_events import actors, exposition, gathering, logs, scheduler, settings, traces
 from kongflow_events import broker as brokers
 from kongflow_events.store import db
 
@@ -23,11 +23,14 @@ _STOP_MS = 15_000
 
 def main(current: settings.Settings) -> None:
     """Run until SIGTERM or SIGINT; what is being worked on is finished."""
-    logs.configure()
+    logs.configure(current.log_level, current.log_format)
+    gathering.gather(current)
+    traces.begin(current, "worker")
+    exposition.serve(current)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    db.connect(current.database_url, pool_size=sum(_THREADS.values()) + 4)
+    db.connect(current.database_url, pool_size=sum(_THREADS.values()) + scheduler.CONNECTIONS)
     by_queue = {queue: broker for queues in _THREADS for broker in [brokers.MemoryBroker()] for queue in queues}
     hints = brokers.MemoryHints(by_queue, batch=current.batch, high_water=current.high_water)
     for broker in set(by_queue.values()):

@@ -12,16 +12,17 @@ import time
 import uuid
 from typing import Final, NamedTuple
 
-from kongflow_events import errors, settings
+from kongflow_events import errors, metrics, settings
 from kongflow_events.store import buckets, db
 
 _REMEMBERED: Final = 10_000
 
 
 class Limit(NamedTuple):
-    """What is counted, how many of it are let in a second, and how many at once; a `rate` of 0 is no limit."""
+    """What is counted, of whom, how many of it are let in a second, and how many at once; a `rate` of 0 is no limit."""
 
     what: str
+    whose: str
     rate: float
     burst: int
 
@@ -39,12 +40,12 @@ _lock = threading.Lock()
 
 def of_keys(current: settings.Settings) -> Limit:
     """The limit of an API key: its requests."""
-    return Limit("requests with this API key", current.key_rate, current.key_burst)
+    return Limit("requests with this API key", "key", current.key_rate, current.key_burst)
 
 
 def of_organizations(current: settings.Settings) -> Limit:
     """The limit of an organization: its events."""
-    return Limit("events for this organization", current.organization_rate, current.organization_burst)
+    return Limit("events for this organization", "organization", current.organization_rate, current.organization_burst)
 
 
 def take(limit: Limit, owner: uuid.UUID, tokens: int = 1) -> errors.Allowance | None:
@@ -59,6 +60,7 @@ def take(limit: Limit, owner: uuid.UUID, tokens: int = 1) -> errors.Allowance | 
     taken = _remembered(limit, owner, tokens, now) or _ask(limit, owner, tokens, now)
     left = _allowance(limit, tokens, taken)
     if not taken.let_in:
+        metrics.RATE_LIMITED.add(limit.whose)
         raise errors.TooManyRequests(limit.what, left)
     return left
 

@@ -135,6 +135,7 @@ class EventRecord(_Dated):
     source_context = Jsonb(null=True)
     cancelled_at = Timestamp(null=True)
     internal = peewee.BooleanField()
+    traceparent = peewee.TextField(null=True)
 
     class Meta:
         table_name = "event_records"
@@ -220,6 +221,7 @@ class Target(Table):
     probe = peewee.UUIDField(null=True)
     rests_until = Timestamp(null=True)
     held_until = Timestamp(null=True)
+    paused_at = Timestamp(null=True)
     disabled_at = Timestamp(null=True)
     disabled_reason = peewee.TextField(null=True)
 
@@ -378,6 +380,60 @@ class JobRun(_Dated):
         table_name = "job_runs"
 
 
+class Operator(Table):
+    """Somebody who signs in to the console."""
+
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
+    name = peewee.TextField(unique=True)
+    role = peewee.TextField()
+    password = peewee.TextField(null=True)
+    created_at = Timestamp()
+    disabled_at = Timestamp(null=True)
+
+    class Meta:
+        table_name = "operators"
+
+
+class OperatorSession(Table):
+    """Somebody who is signed in, by the hash of the cookie's token."""
+
+    sha256 = peewee.BlobField(primary_key=True)
+    operator_id = peewee.UUIDField()
+    created_at = Timestamp()
+    expires_at = Timestamp()
+
+    class Meta:
+        table_name = "operator_sessions"
+
+
+class OperatorLink(Table):
+    """A link that signs somebody in, once."""
+
+    sha256 = peewee.BlobField(primary_key=True)
+    operator_id = peewee.UUIDField()
+    expires_at = Timestamp()
+
+    class Meta:
+        table_name = "operator_links"
+
+
+class AuditEntry(Table):
+    """What somebody did in the console."""
+
+    id = peewee.UUIDField(primary_key=True, default=words.new_id)
+    at = Timestamp()
+    operator_id = peewee.UUIDField(null=True)
+    operator = peewee.TextField()
+    address = peewee.TextField()
+    environment_id = peewee.UUIDField(null=True)
+    action = peewee.TextField()
+    subject = peewee.TextField()
+    details = Jsonb(null=True)
+
+    class Meta:
+        table_name = "audit_entries"
+
+
 class ProcessHeartbeat(Table):
     """A sign of life of one process."""
 
@@ -426,6 +482,10 @@ TABLES: Final[tuple[type[Table], ...]] = (
     DynamicTrigger,
     DynamicTriggerJob,
     JobRun,
+    Operator,
+    OperatorSession,
+    OperatorLink,
+    AuditEntry,
     ProcessHeartbeat,
     TokenBucket,
 )

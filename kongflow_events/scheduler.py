@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -23,7 +24,7 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from kongflow_events import broker as brokers
-from kongflow_events import logs, settings
+from kongflow_events import errors, exposition, gathering, logs, metrics, settings, traces, words
 from kongflow_events.services import expire, health, redrive, relay, replay, retain
 from kongflow_events.store import db
 
@@ -31,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 _EXPIRE_SECONDS = 1
 _BEAT_SECONDS = 1
+# One for each thread of its jobs, and one for whoever reads the metrics.
+CONNECTIONS = 5
+_QUEUES_SECONDS = 5
 # How often old events are looked for, and in how many batches.
 _RETAIN_SECONDS = 5
 _RETAIN_BATCHES = 10
@@ -45,8 +49,11 @@ _CLOCK_STEP = 2.0
 
 def main(current: settings.Settings) -> None:
     """Run a scheduler on RabbitMQ until SIGTERM or SIGINT; the tick that is under way is finished."""
-    logs.configure()
-    db.connect(current.database_url, pool_size=4, statement_seconds=5)
+    logs.configure(current.log_level, current.log_format)
+    gathering.gather(current)
+    traces.begin(current, "scheduler")
+    exposition.serve(current)
+    db.connect(current.database_url, pool_size=CONNECTIONS, statement_seconds=5)
     scheduler = build(BlockingScheduler, current, brokers.RabbitmqHints(current.rabbitmq_url))
     # Not from the signal handler itself: it interrupts the very thread that has to let go of the scheduler's lock.
     stopping = threading.Thread(target=scheduler.shutdown, name="stopping")
@@ -90,6 +97,8 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
     _every(scheduler, _SNAPSHOT_SECONDS, _in_unit(watch.look))
     # The beat keeps to the relay's thread: a relay that hangs must not look alive.
     _every(scheduler, _BEAT_SECONDS, _in_unit(lambda: health.beat("scheduler", instance)), executor="relay")
+    # On the relay's thread too, because the connection to the broker is its own.
+    _every(scheduler, _QUEUES_SECONDS, lambda: _look_at_queues(hints), executor="relay")
     scheduler.add_listener(_log_failure, EVENT_JOB_ERROR)
     threading.Thread(target=_watch_clock, args=(scheduler,), daemon=True, name="clock-watch").start()
     return scheduler
@@ -110,8 +119,16 @@ def _in_unit(work: Callable[[], object]) -> Callable[[], None]:
     return job
 
 
+def _look_at_queues(hints: brokers.Publisher) -> None:
+    """Say how full the queues are, while the broker can be asked; that it cannot is the relay's to say."""
+    with suppress(errors.Retryable):
+        for kind in words.KINDS:
+            metrics.QUEUE_DEPTH.set(hints.depth(kind), kind)
+            metrics.QUEUE_CONSUMERS.set(hints.consumers(kind), kind)
+
+
 def _log_failure(event: JobExecutionEvent) -> None:
-    log.error("a scheduled job failed", job=event.job_id, error=repr(event.exception), traceback=event.traceback)
+    log.error("a scheduled job failed", job=event.job_id, exc_info=event.exception)
 
 
 def _watch_clock(scheduler: BaseScheduler) -> None:

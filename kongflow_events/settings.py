@@ -8,7 +8,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -83,11 +83,27 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_burst: Burst = 750
     organization_rate: Rate = 0.0
     organization_burst: Burst = 750
+    # Seconds that the database may take for one statement of a console's page.
+    console_timeout: Annotated[float, msgspec.Meta(gt=0, le=3)] = 2.0
     # Networks (CIDR, comma separated) that URL targets may be in although they are not public.
     allowed_networks: str = ""
     # What webhooks' secrets are encrypted with: 32 bytes in base64. Several (comma separated) while one follows another:
     # the first one encrypts, each may decrypt.
     secret_key: str = ""
+    # From which level on processes say something, and in which form; `auto` is for people on a terminal, else JSON.
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    # Seconds after which a request that went well is said in the log all the same.
+    slow_request: Seconds = 1.0
+    # Where the processes of one machine gather their metrics; empty: a private folder of the service's own, in memory.
+    metrics_dir: str = ""
+    # Where a process that is no web process shows them; 0: nowhere.
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    # What whoever reads `/metrics` of a web process has to bring; empty: only this machine may, and not through a proxy.
+    metrics_token: Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]*$")] = ""
+    # Where spans go: nowhere, to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, or to stdout.
+    traces: Literal["off", "otlp", "console"] = "off"
     # Where this process is to end itself, and at which passing: for the fault harness, never for a service.
     crash_at: CrashAt = ""
 

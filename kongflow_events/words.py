@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -36,9 +37,41 @@ FINAL_RUN_STATUSES: Final = frozenset(
 )
 
 
+class Standing(NamedTuple):
+    """How a stored event stands (`pending`, `delivered`, `unmatched`, `cancelled`, `dead`), and whose it is."""
+
+    state: str
+    # The identifier of its external account.
+    account: str | None
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What came in during one slot of time, and what has become of it."""
+
+    received: int = 0
+    delivered: int = 0
+    invocations: int = 0
+    failed: int = 0
+    dead: int = 0
+
+    def plus(self, **counts: int) -> Counts:
+        """These, and some more."""
+        return msgspec.structs.replace(self, **{name: getattr(self, name) + more for name, more in counts.items()})
+
+
 def new_id() -> uuid.UUID:
     """A fresh row id in UUIDv7 form (RFC 9562): grows with time, also within one millisecond of one process."""
     return uuids.uuid7()
+
+
+def first_id_at(at: datetime) -> uuid.UUID:
+    """Below every id that was made at this time or later, above every one that was made a millisecond before."""
+    return uuid.UUID(int=max(int(at.timestamp() * 1000), 0) << 80)
+
+
+def made_at(row_id: uuid.UUID) -> datetime:
+    """When an id of ours was made, to the millisecond."""
+    return datetime.fromtimestamp((row_id.int >> 80) / 1000, UTC)
 
 
 def new_event_id() -> str:

@@ -15,7 +15,7 @@ from psycopg2 import sql
 
 from kongflow_events import logs, settings, words
 from kongflow_events.embedded import EmbeddedPostgres
-from kongflow_events.store import db, schema
+from kongflow_events.store import db, readers, schema
 from tests.servers import RabbitMQ, RabbitMQNode, open_to_others
 
 # Which server: an existing one, or the binaries in a directory (the system's, say) in place of the embedded ones.
@@ -24,6 +24,11 @@ POSTGRES_BIN = os.environ.get("KONGFLOW_TEST_POSTGRES_BIN")
 RABBITMQ_URL = os.environ.get("KONGFLOW_TEST_RABBITMQ_URL")
 
 _node: RabbitMQNode | None = None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What the Makefile asks for beside tests."""
+    parser.addoption("--screenshots", metavar="FOLDER", help="keep pictures of the console's pages in this folder")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -126,7 +131,9 @@ def empty_database(server: str) -> Iterator[str]:
 def store(database: str) -> Iterator[str]:
     """The store of this process, on a fresh database."""
     db.connect(database, pool_size=24)
+    readers.connect(database, statement_seconds=2)
     yield database
+    readers.close()
     db.close()
 
 

@@ -41,6 +41,12 @@ def asked(name: str, questions: Iterable[Any]) -> list[Any]:
     return [json.loads(line) for line in told.stdout.splitlines()]
 
 
+def file_of(path: str) -> str:
+    """The text of a file of one of the packages."""
+    _node()
+    return (PROJECT / "node_modules" / path).read_text()
+
+
 def _node() -> str:
     """Node.js; the packages are installed when one is missing."""
     node = shutil.which("node")

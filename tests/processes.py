@@ -33,7 +33,8 @@ def procfile() -> dict[str, str]:
 @contextmanager
 def running(commands: list[str], environ: dict[str, str], log: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Shell commands as processes, each the leader of a group; ended, with their groups, at the end."""
-    variables = {**os.environ, **environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    gathered = {"KONGFLOW_METRICS_DIR": str(log.parent / "metrics")}
+    variables = {**os.environ, **gathered, **environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
     started: list[subprocess.Popen[bytes]] = []
     with log.open("ab") as output:
         try:

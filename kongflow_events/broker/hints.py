@@ -15,7 +15,7 @@ import pika
 import structlog
 from dramatiq.common import xq_name
 
-from kongflow_events import errors
+from kongflow_events import errors, metrics
 from kongflow_events.broker.answers import answered
 from kongflow_events.broker.guarded import patient_url
 from kongflow_events.words import HintBatch
@@ -171,7 +171,7 @@ class HintBuffer:
         try:
             self._offers.put_nowait((queue_name, ids))
         except queue.Full:
-            self.dropped += len(ids)
+            self._drop(len(ids))
 
     def close(self, timeout: float) -> None:
         """Hand over what is waiting, for `timeout` seconds at most."""
@@ -186,11 +186,16 @@ class HintBuffer:
                 for queue_name, ids in offered.items():
                     self._publish(publisher, queue_name, ids)
             except errors.Retryable as error:
-                self.dropped += sum(map(len, offered.values()))
+                self._drop(sum(map(len, offered.values())))
                 log.warning("hints dropped; the relay repeats them", reason=error.reason)
                 self._closing.wait(_REST)
             publisher.rest()
         publisher.close()
+
+    def _drop(self, number: int) -> None:
+        if number:
+            self.dropped += number
+            metrics.HINTS_DROPPED.add(amount=number)
 
     def _take(self) -> dict[str, list[str]]:
         """Everything that is offered, by queue; waits a moment when there is nothing."""
@@ -206,5 +211,5 @@ class HintBuffer:
     def _publish(self, publisher: Publisher, queue_name: str, ids: Sequence[str]) -> None:
         room = max(0, self._high_water - publisher.depth(queue_name))
         messages = batches(queue_name, ids, self._batch)
-        self.dropped += sum(len(batch.ids) for batch in messages[room:])
+        self._drop(sum(len(batch.ids) for batch in messages[room:]))
         publisher.publish(queue_name, messages[:room])

@@ -1,6 +1,6 @@
 """The `kongflow-events` command: processes to run, environments and keys to make, and the API from a shell.
 
-Exit codes: 0 fine, 1 failed, 2 usage, 3 nothing matched, 4 service or database unreachable.
+Exit codes: 0 fine, 1 failed, 2 usage, 3 nothing matched, 4 service or database unreachable, 5 warnings (`doctor`).
 """
 
 from __future__ import annotations

@@ -102,7 +102,8 @@ def list_keys(environment: str, as_json: bool) -> None:
 @keys_group.command("revoke")
 @_where
 @click.argument("key", metavar="ID|PREFIX")
-def revoke(environment: str, key: str) -> None:
+@output.as_json
+def revoke(environment: str, key: str, as_json: bool) -> None:
     """Revoke a key; five seconds later it works nowhere.
 
     Example: kongflow-events keys revoke acme/shop/production tr_prod_Ab12
@@ -111,11 +112,15 @@ def revoke(environment: str, key: str) -> None:
 
     with database():
         keys.revoke_key(environments.find_environment(environment), key)
-    click.echo("revoked")
+    if as_json:
+        output.show_json({"key": key, "state": "revoked"})
+    else:
+        click.echo("revoked")
 
 
 @click.command()
-def reseal() -> None:
+@output.as_json
+def reseal(as_json: bool) -> None:
     """Encrypt every webhook's secret with the first key of KONGFLOW_SECRET_KEY, so that the others can go.
 
     Ends with 1 when no key opens some of them.
@@ -126,7 +131,10 @@ def reseal() -> None:
 
     with database():
         resealed = service.reseal_secrets()
-    click.echo(f"{resealed.done} resealed")
+    if as_json:
+        output.show_json(resealed._asdict())
+    else:
+        click.echo(f"{resealed.done} resealed")
     if resealed.unopenable:
         output.fail(f"no key in KONGFLOW_SECRET_KEY opens {resealed.unopenable} others")
 

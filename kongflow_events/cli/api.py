@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kongflow_events.cli import output
+from kongflow_events.cli import invocations, output
 from kongflow_events.cli.client import call, json_option, known, segment
 
 
@@ -68,110 +68,56 @@ def list_events(as_json: bool, **query: Any) -> None:
     if as_json:
         output.show_json(page)
         return
-    rows = [[event["id"], event["name"], _state(event), event["deliverAt"]] for event in page["data"]]
+    rows = [[event["id"], event["name"], event["state"], event["deliverAt"]] for event in page["data"]]
     output.show_table(["ID", "NAME", "STATE", "DELIVER AT"], rows)
-    _more(page)
+    output.show_more(page)
 
 
 @events.command("show")
 @click.argument("event_id")
 @output.as_json
 def show_event(event_id: str, as_json: bool) -> None:
-    """Show an event and the runs it started.
+    """Show an event, what became of it at each dispatcher, and the runs it started.
 
     Example: kongflow-events events show order-1
     """
     event = call("GET", f"/api/v2/events/{segment(event_id)}")
+    # What an event may set off at once has a bound; a page of the ledger shows the newest of it.
+    event["invocations"] = call("GET", "/api/v1/invocations", event=event_id, limit=100)["data"]
     if as_json:
         output.show_json(event)
         return
     output.show_fields([("id", event["id"]), ("name", event["name"]), ("created", event["createdAt"])])
+    _section(["INVOCATION", "SETS OFF", "STATUS", "ATTEMPTS", "REASON"], [*map(_invocation, event["invocations"])])
+    _section(["RUN", "STATUS"], [[run["id"], run["status"]] for run in event["runs"]])
+
+
+@events.command("cancel")
+@click.argument("event_id")
+@output.as_json
+def cancel_event(event_id: str, as_json: bool) -> None:
+    """Cancel an event: if it was not yet delivered, it never is.
+
+    Example: kongflow-events events cancel order-1
+    """
+    cancelled = call("POST", f"/api/v1/events/{segment(event_id)}/cancel")
+    if as_json:
+        output.show_json(cancelled)
+    else:
+        click.echo(f"{cancelled['id']}  {_state(cancelled)}")
+
+
+def _section(head: list[str], rows: list[list[str]]) -> None:
     click.echo()
-    if event["runs"]:
-        output.show_table(["RUN", "STATUS"], [[run["id"], run["status"]] for run in event["runs"]])
+    if rows:
+        output.show_table(head, rows)
     else:
-        click.echo("no runs")
+        click.echo(f"no {head[0].lower()}s")
 
 
-@click.group()
-def dispatchers() -> None:
-    """Look at dispatchers, and add them."""
-
-
-@dispatchers.command("list")
-@click.option("--event", default=None, help="Only dispatchers that listen to this name.")
-@click.option("--limit", type=int, default=None, help="How many. [default: 50]")
-@click.option("--cursor", default=None, help="Go on where a list ended.")
-@output.as_json
-def list_dispatchers(as_json: bool, **query: Any) -> None:
-    """List dispatchers, newest first.
-
-    Example: kongflow-events dispatchers list --event order.paid
-    """
-    page = call("GET", "/api/v1/event-dispatchers", **query)
-    if as_json:
-        output.show_json(page)
-        return
-    rows = [
-        [one["id"], ", ".join(one["event"]), one["source"], _target(one), "enabled" if one["enabled"] else "disabled"]
-        for one in page["data"]
-    ]
-    output.show_table(["ID", "EVENT", "SOURCE", "SETS OFF", "STATE"], rows)
-    _more(page)
-
-
-@dispatchers.command("add")
-@click.option("--event", "names", multiple=True, required=True, help="A name it listens to; may be given again.")
-@click.option("--source", default=None, help="The source it listens to. [default: trigger.dev]")
-@click.option("--filter", "payload_filter", default=None, metavar="JSON", help="What the payload must be like.")
-@click.option("--context-filter", default=None, metavar="JSON", help="What the context must be like.")
-@click.option("--job-version", default=None, metavar="ID", help="Start a run of this job version.")
-@click.option("--dynamic-trigger", default=None, metavar="ID", help="Start a run of each of its jobs.")
-@click.option("--url", default=None, help="POST the first matching event to this URL.")
-@output.as_json
-def add_dispatcher(names: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Add a dispatcher.
-
-    Example: kongflow-events dispatchers add --event order.paid --filter '{"amount":[{"$gt":10}]}' --url http://127.0.0.1:9000/
-    """
-    body = {
-        "event": list(names),
-        "source": given["source"],
-        "payloadFilter": json_option(given["payload_filter"], "--filter"),
-        "contextFilter": json_option(given["context_filter"], "--context-filter"),
-        "dispatchable": _dispatchable(given),
-    }
-    made = call("POST", "/api/v1/event-dispatchers", known(body))
-    for warning in made["warnings"]:
-        click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
-    if as_json:
-        output.show_json(made)
-    else:
-        click.echo(f"{made['id']}  {', '.join(made['event'])} → {_target(made)}")
-
-
-def _dispatchable(given: dict[str, Any]) -> dict[str, str]:
-    kinds = {
-        "job_version": ("JOB_VERSION", "id"),
-        "dynamic_trigger": ("DYNAMIC_TRIGGER", "id"),
-        "url": ("EPHEMERAL", "url"),
-    }
-    chosen = [(type_, key, given[option]) for option, (type_, key) in kinds.items() if given[option]]
-    if len(chosen) != 1:
-        raise click.UsageError("give one of --job-version, --dynamic-trigger and --url")
-    type_, key, value = chosen[0]
-    return {"type": type_, key: value}
+def _invocation(one: dict[str, Any]) -> list[str]:
+    return [one["id"], invocations.target(one), one["status"], str(one["attempts"]), one["reason"] or "-"]
 
 
 def _state(event: dict[str, Any]) -> str:
     return "cancelled" if event["cancelledAt"] else "delivered" if event["deliveredAt"] else "not delivered"
-
-
-def _target(dispatcher: dict[str, Any]) -> str:
-    dispatchable = dispatcher["dispatchable"]
-    return f"{dispatchable['type']} {dispatchable.get('url') or dispatchable.get('id')}"
-
-
-def _more(page: dict[str, Any]) -> None:
-    if page["nextCursor"]:
-        click.echo(f"\nmore with --cursor {page['nextCursor']}", err=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -18,6 +20,10 @@ _DEFAULT_URL: Final = "http://127.0.0.1:8030"
 # Where `dev` leaves its variables, seen from where it was started.
 _DEV_ENV: Final = Path(".kongflow/dev.env")
 _SECONDS: Final = 30
+# Seconds that long work waits for a service that is away or full, and its pauses.
+_PATIENCE: Final = 300.0
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 15.0
 
 
 class JsonText(str):
@@ -26,26 +32,73 @@ class JsonText(str):
     __slots__ = ()
 
 
+class NoAnswer(Exception):
+    """The service could not be reached, or did not answer in time; the message says where and why."""
+
+
 def call(method: str, path: str, body: Any = None, **query: Any) -> Any:
     """The JSON answer of one request; ends the command when the service refuses or cannot be reached."""
-    url = _variable("KONGFLOW_URL") or _DEFAULT_URL
+    try:
+        text = None if body is None else _written(body).encode(errors="surrogateescape")
+        response = exchange(method, path, text, **query)
+    except NoAnswer as error:
+        output.fail(str(error), output.UNREACHABLE)
+    return read(response)
+
+
+def exchange(method: str, path: str, body: bytes | None = None, **query: Any) -> urllib3.BaseHTTPResponse:
+    """One request and its answer, whatever it is; raises NoAnswer, and ends the command when there is no key."""
     key = _variable("KONGFLOW_KEY")
     if not key:
         output.fail("no key: set KONGFLOW_KEY, or start where `kongflow-events dev` was started", output.USAGE)
     asked = {name: value for name, value in query.items() if value is not None}
-    target = f"{url.rstrip('/')}{path}" + (f"?{urlencode(asked)}" if asked else "")
     try:
-        response = urllib3.PoolManager().request(
+        return _pool().request(
             method,
-            target,
-            body=None if body is None else _written(body).encode(errors="surrogateescape"),
+            f"{where()}{path}" + (f"?{urlencode(asked)}" if asked else ""),
+            body=body,
             headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
-            timeout=_SECONDS,
-            retries=False,
         )
     except urllib3.exceptions.HTTPError as error:
-        output.fail(f"no answer from {url}: {error}", output.UNREACHABLE)
-    return _read(response, url)
+        raise NoAnswer(f"no answer from {where()}: {error}") from error
+
+
+def insist(method: str, path: str, body: bytes | None = None, **query: Any) -> urllib3.BaseHTTPResponse:
+    """As `exchange`, but again while the service is away, busy or full: for as long as Retry-After or a growing pause says.
+
+    Ends the command when five minutes bring no other answer.
+    """
+    until = time.monotonic() + _PATIENCE
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            answer = exchange(method, path, body, **query)
+        except NoAnswer as error:
+            wait, reason = pause, str(error)
+        else:
+            if answer.status != 429 and answer.status < 500:  # noqa: PLR2004 - what may pass by itself
+                return answer
+            wait, reason = _asked_pause(answer, pause), f"{where()} answered {answer.status}"
+        if time.monotonic() + wait > until:
+            output.fail(reason, output.UNREACHABLE)
+        time.sleep(wait)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _asked_pause(answer: urllib3.BaseHTTPResponse, otherwise: float) -> float:
+    asked = answer.headers.get("Retry-After", "")
+    return float(asked) if asked.isascii() and asked.isdigit() else otherwise
+
+
+def where() -> str:
+    """The URL of the service."""
+    return (_variable("KONGFLOW_URL") or _DEFAULT_URL).rstrip("/")
+
+
+@cache
+def _pool() -> urllib3.PoolManager:
+    """The command's connections: a request after another goes over the same one."""
+    return urllib3.PoolManager(timeout=_SECONDS, retries=False)
 
 
 def segment(text: str) -> str:
@@ -82,11 +135,12 @@ def _written(value: Any) -> str:
     return json.dumps(value)
 
 
-def _read(response: urllib3.BaseHTTPResponse, url: str) -> Any:
+def read(response: urllib3.BaseHTTPResponse) -> Any:
+    """The JSON of an answer; ends the command when it is no success."""
     try:
         answer = json.loads(response.data)
     except ValueError:
-        output.fail(f"{url} answered {response.status} and no JSON; is it KongFlow Events?", output.UNREACHABLE)
+        output.fail(f"{where()} answered {response.status} and no JSON; is it KongFlow Events?", output.UNREACHABLE)
     if response.status != 200:  # noqa: PLR2004 - the API's only success
         output.fail(f"{answer.get('error', answer)} ({response.status})", _code(response.status))
     return answer

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from kongflow_events.cli import output, watch
+from kongflow_events.cli import invocations, output, watch
 from kongflow_events.cli.client import call, known, segment
 
 _CLASSES: Final = ("refused", "unreachable", "timeout", "blocked", "failed", "missing", "lost")
@@ -57,8 +57,7 @@ def list_dead(deliveries: bool, as_json: bool, **query: Any) -> None:
         )
     else:
         output.show_table(["ID", "EVENT", "NAME", "CLASS", "ATTEMPTS", "DIED"], [_row(one) for one in page["data"]])
-    if page["nextCursor"]:
-        click.echo(f"\nmore with --cursor {page['nextCursor']}", err=True)
+    output.show_more(page)
 
 
 @dead.command("show")
@@ -69,29 +68,7 @@ def show_dead(invocation_id: str, as_json: bool) -> None:
 
     Example: kongflow-events dead show 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
     """
-    told = call("GET", f"/api/v1/invocations/{segment(invocation_id)}")
-    if as_json:
-        output.show_json(told)
-        return
-    target = told["dispatchable"].get("url") or told["dispatchable"].get("id")
-    fields = [
-        ("id", told["id"]),
-        ("event", f"{told['eventId']} ({told['eventName']})"),
-        ("dispatcher", told["dispatcherId"]),
-        ("sets off", f"{told['dispatchable']['type']} {target}"),
-        ("status", told["status"]),
-        ("reason", told["reason"] or "-"),
-        ("redrives", str(told["redrives"])),
-        ("next attempt", told["nextAttemptAt"] or "-"),
-    ]
-    output.show_fields(fields)
-    click.echo()
-    if told["attemptList"]:
-        output.show_table(
-            ["ROUND", "ATTEMPT", "STARTED", "MS", "OUTCOME", "ERROR"], [*map(_attempt, told["attemptList"])]
-        )
-    else:
-        click.echo("no attempts")
+    invocations.show(invocation_id, as_json=as_json)
 
 
 @dead.command("redrive")
@@ -113,7 +90,7 @@ def redrive(ids: tuple[str, ...], every: bool, rate: int, yes: bool, wait: bool,
     if bool(ids) is every:
         raise click.UsageError("name dead letters, or say --all")
     if ids:
-        _one_by_one(ids, "redrive", deliveries=given["deliveries"])
+        _one_by_one(ids, "redrive", "redriven", deliveries=given["deliveries"], as_json=as_json)
         return
     body = {
         "of": "deliveries" if given["deliveries"] else "invocations",
@@ -137,30 +114,35 @@ def redrive(ids: tuple[str, ...], every: bool, rate: int, yes: bool, wait: bool,
 @dead.command("dismiss")
 @click.argument("ids", nargs=-1, required=True, metavar="INVOCATION...")
 @click.option("--deliveries", is_flag=True, help="The ids are those of events whose delivery is dead.")
-def dismiss(ids: tuple[str, ...], deliveries: bool) -> None:
+@output.as_json
+def dismiss(ids: tuple[str, ...], deliveries: bool, as_json: bool) -> None:
     """End dead letters for good.
 
     Example: kongflow-events dead dismiss 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
     """
-    _one_by_one(ids, "dismiss", deliveries=deliveries)
+    _one_by_one(ids, "dismiss", "dismissed", deliveries=deliveries, as_json=as_json)
 
 
 @dead.command("cancel")
 @click.argument("redrive_id", metavar="REDRIVE")
-def cancel_redrive(redrive_id: str) -> None:
+@output.as_json
+def cancel_redrive(redrive_id: str, as_json: bool) -> None:
     """End a redrive that is running; what it did stays.
 
     Example: kongflow-events dead cancel 7
     """
-    ended = call("POST", f"/api/v1/redrives/{segment(redrive_id)}/cancel")
-    click.echo(watch.line(ended, "redriven"))
+    watch.show(call("POST", f"/api/v1/redrives/{segment(redrive_id)}/cancel"), "redriven", as_json=as_json)
 
 
-def _one_by_one(ids: tuple[str, ...], verb: str, *, deliveries: bool) -> None:
+def _one_by_one(ids: tuple[str, ...], verb: str, done: str, *, deliveries: bool, as_json: bool) -> None:
     place = "events" if deliveries else "invocations"
+    answers = []
     for one in ids:
-        call("POST", f"/api/v1/{place}/{segment(one)}/{verb}")
-        click.echo(f"{one}  {verb}n" if verb == "redrive" else f"{one}  {verb}ed")
+        answers.append(call("POST", f"/api/v1/{place}/{segment(one)}/{verb}"))
+        if not as_json:
+            click.echo(f"{one}  {done}")
+    if as_json:
+        output.show_json(answers)
 
 
 def _of_events(query: dict[str, Any]) -> dict[str, Any]:
@@ -179,17 +161,6 @@ def _row(one: dict[str, Any]) -> list[str]:
         one["errorClass"] or "-",
         str(one["attempts"]),
         one["completedAt"] or "-",
-    ]
-
-
-def _attempt(one: dict[str, Any]) -> list[str]:
-    return [
-        str(one["round"]),
-        str(one["number"]),
-        one["startedAt"],
-        str(one["durationMs"]),
-        one["outcome"],
-        one["error"] or "-",
     ]
 
 

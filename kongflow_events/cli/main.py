@@ -9,10 +9,19 @@ from typing import Any
 import click
 
 from kongflow_events import settings
-from kongflow_events.cli import admin, api, dead, output
+from kongflow_events.cli import admin, api, dead, invocations, output
+from kongflow_events.cli.completion import completion
+from kongflow_events.cli.deploy import deploy
+from kongflow_events.cli.dispatchers import dispatchers
+from kongflow_events.cli.doctor import doctor
 from kongflow_events.cli.explain import explain
+from kongflow_events.cli.exporting import export
+from kongflow_events.cli.importing import import_
 from kongflow_events.cli.listen import listen
+from kongflow_events.cli.operators import operators
 from kongflow_events.cli.replay import replay
+from kongflow_events.cli.stats import stats
+from kongflow_events.cli.tail import tail
 from kongflow_events.cli.webhooks import webhooks
 
 
@@ -54,7 +63,8 @@ def dev(data: Path, port: int) -> None:
 
 
 @main.command()
-def migrate() -> None:
+@output.as_json
+def migrate(as_json: bool) -> None:
     """Bring the database at DATABASE_URL to this version's schema; safe to run twice, and by two at once."""
     from kongflow_events.store import db, schema
 
@@ -62,7 +72,10 @@ def migrate() -> None:
         steps = schema.migrate(settings.current().database_url)
     except db.AWAY as error:
         output.fail(f"the database is away: {str(error).strip()}", output.UNREACHABLE)
-    click.echo(f"applied {', '.join(steps)}" if steps else "nothing to do")
+    if as_json:
+        output.show_json({"applied": steps})
+    else:
+        click.echo(f"applied {', '.join(steps)}" if steps else "nothing to do")
 
 
 @main.command()
@@ -71,6 +84,23 @@ def scheduler() -> None:
     from kongflow_events import scheduler as process
 
     process.main(settings.current())
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("server", type=click.Choice(["granian", "dramatiq"]))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def run(server: str, options: tuple[str, ...]) -> None:
+    """Run a server of this service with the options it knows, as the Procfile does; its log has the form of ours.
+
+    Example: kongflow-events run granian --interface wsgi --port 8030 kongflow_events.web.wsgi:app
+    """
+    from kongflow_events import logs
+    from kongflow_events.cli import servers
+
+    # Here they stop the start with one line; in the server's own processes it would try again and again.
+    current = settings.current()
+    logs.configure(current.log_level, current.log_format)
+    servers.RUN[server](list(options))
 
 
 @main.command()
@@ -87,12 +117,21 @@ def openapi() -> None:
 
 main.add_command(admin.env)
 main.add_command(admin.keys_group)
+main.add_command(operators)
 main.add_command(api.send)
 main.add_command(api.events)
-main.add_command(api.dispatchers)
+main.add_command(tail)
+main.add_command(stats)
+main.add_command(import_)
+main.add_command(export)
+main.add_command(dispatchers)
 main.add_command(explain)
+main.add_command(invocations.group)
 main.add_command(dead.dead)
 main.add_command(replay)
 webhooks.add_command(admin.reseal)
 main.add_command(webhooks)
 main.add_command(listen)
+main.add_command(doctor)
+main.add_command(deploy)
+main.add_command(completion)

@@ -14,16 +14,27 @@ FAILED: Final = 1
 USAGE: Final = 2
 NOTHING: Final = 3
 UNREACHABLE: Final = 4
+WARNED: Final = 5
 
 # States worth a colour; the words say it too.
 _COLOURS: Final = {
     "delivered": "green",
+    "SUCCEEDED": "green",
     "SUCCESS": "green",
     "enabled": "green",
+    "ok": "green",
+    "pending": "cyan",
+    "PENDING": "cyan",
     "cancelled": "yellow",
     "CANCELED": "yellow",
+    "SKIPPED": "yellow",
+    "unmatched": "yellow",
+    "warning": "yellow",
     "FAILURE": "red",
+    "DEAD": "red",
+    "dead": "red",
     "disabled": "red",
+    "problem": "red",
 }
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -47,6 +58,22 @@ def want_colour(asked: bool | None) -> bool | None:
 def show_json(value: Any) -> None:
     """One JSON document."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def show_json_line(value: Any) -> None:
+    """One JSON document on a line of its own, for streams of them."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def show_more(page: dict[str, Any]) -> None:
+    """Where a list goes on, on stderr."""
+    if page["nextCursor"]:
+        click.echo(f"\nmore with --cursor {page['nextCursor']}", err=True)
+
+
+def coloured(word: str) -> str:
+    """A state in its colour."""
+    return _coloured(word, word)
 
 
 def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -81,13 +81,13 @@ def list_replays(as_json: bool) -> None:
 
 @replay.command("cancel")
 @click.argument("replay_id", metavar="REPLAY")
-def cancel_replay(replay_id: str) -> None:
+@output.as_json
+def cancel_replay(replay_id: str, as_json: bool) -> None:
     """End a replay that is running; what it did stays.
 
     Example: kongflow-events replay cancel 7
     """
-    ended = call("POST", f"/api/v1/replays/{segment(replay_id)}/cancel")
-    click.echo(watch.line(ended, "invocations"))
+    watch.show(call("POST", f"/api/v1/replays/{segment(replay_id)}/cancel"), "invocations", as_json=as_json)
 
 
 def _previewed(preview: dict[str, Any]) -> str:

@@ -40,17 +40,17 @@ def follow(what: str, started: dict[str, Any], did: str, *, wait_for_it: bool, a
     except KeyboardInterrupt:
         click.echo(f"\nit goes on in the background as {what}/{started['id']}", err=True)
         raise SystemExit(130) from None
-    if as_json:
-        output.show_json(shown)
-    else:
-        click.echo(line(shown, did))
+    show(shown, did, as_json=as_json)
     if wait_for_it and shown["state"] != "DONE":
         raise SystemExit(output.FAILED)
 
 
-def line(operation: dict[str, Any], did: str) -> str:
+def show(operation: dict[str, Any], did: str, *, as_json: bool) -> None:
     """An operation in a line: what to call it, what it is doing, what came of it."""
-    return f"{operation['id']}  {operation['state']}  {operation['done']} {did}"
+    if as_json:
+        output.show_json(operation)
+    else:
+        click.echo(f"{operation['id']}  {operation['state']}  {operation['done']} {did}")
 
 
 def _watch(what: str, operation: dict[str, Any]) -> dict[str, Any]:

@@ -157,12 +157,17 @@ def test_webhook(webhook_id: str, seconds: float, as_json: bool) -> None:
 
 @webhooks.command("delete")
 @click.argument("webhook_id", metavar="WEBHOOK")
-def delete(webhook_id: str) -> None:
+@output.as_json
+def delete(webhook_id: str, as_json: bool) -> None:
     """Delete a webhook and its secrets; calls that are still owed to it are skipped.
 
     Example: kongflow-events webhooks delete 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
     """
-    click.echo(f"{call('DELETE', f'{RULES}/{segment(webhook_id)}')['id']}  deleted")
+    deleted = call("DELETE", f"{RULES}/{segment(webhook_id)}")
+    if as_json:
+        output.show_json(deleted)
+    else:
+        click.echo(f"{deleted['id']}  deleted")
 
 
 @webhooks.group()
@@ -225,6 +230,8 @@ def _first_attempt(invocation: dict[str, Any], until: float) -> dict[str, Any]:
 
 def _why_not_called(webhook_id: str) -> str:
     target = call("GET", f"{RULES}/{segment(webhook_id)}")["target"]
+    if target and target["pausedAt"]:
+        return f'not called: it is paused since {target["pausedAt"]}; PATCH it with {{"paused": false}} to go on'
     if target and target["resumesAt"]:
         return f'not called: the target rests until {target["resumesAt"]}; PATCH it with {{"enabled": true}} to try now'
     return "not called in time: is a poster running?"

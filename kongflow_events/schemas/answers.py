@@ -49,6 +49,7 @@ ReasonCode = Literal[
     "registeredLater",
     "changedLater",
 ]
+EventState = Literal["pending", "delivered", "unmatched", "cancelled", "dead"]
 TargetState = Literal["closed", "open", "halfOpen", "disabled"]
 _STARTED = Meta(description="When it began; null before.")
 _COMPLETED = Meta(description="When it ended; null before.")
@@ -75,6 +76,22 @@ class EventLog(Answer, frozen=True):
         Meta(description="When it was matched with dispatchers; null before, and as long as none listens to it."),
     ]
     cancelled_at: Annotated[Date | None, Meta(description="When it was cancelled; null if it was not.")]
+
+
+class ListedEvent(EventLog, frozen=True):
+    """An event in a list: with what its sender gave beside it, and how it stands."""
+
+    source: Annotated[str, Meta(description="Where it comes from.")]
+    payload_type: Annotated[Literal["JSON", "REQUEST"], Meta(description="What its payload is.")]
+    account_id: Annotated[str | None, Meta(description="The external account that it is about.")]
+    created_at: Annotated[Date, Meta(description="When it was stored.")]
+    state: Annotated[
+        EventState,
+        Meta(
+            description="`pending` until its delivery is done; then `delivered`, or `unmatched` when it went to nobody, or "
+            "`dead` when its delivery has used up its attempts. `cancelled` whatever came before."
+        ),
+    ]
 
 
 # Of one event, or of a batch of CloudEvents.
@@ -203,6 +220,9 @@ class Target(Answer, frozen=True):
     ]
     disabled_at: Annotated[Date | None, Meta(description="When the service disabled the dispatcher; null: it did not.")]
     disabled_reason: Annotated[str | None, Meta(description="Why it did.")]
+    paused_at: Annotated[
+        Date | None, Meta(description="Since when its calls wait because somebody paused it; null: they do not.")
+    ]
 
 
 class Dispatcher(Answer, frozen=True):
@@ -308,7 +328,7 @@ _NEXT = Meta(description="Where to go on; null at the end.")
 class EventPage(Answer, frozen=True):
     """One page of events, newest first."""
 
-    data: Annotated[list[EventLog], Meta(description="The events.")]
+    data: Annotated[list[ListedEvent], Meta(description="The events.")]
     next_cursor: Annotated[str | None, _NEXT]
 
 
@@ -320,6 +340,7 @@ class DispatcherPage(Answer, frozen=True):
 
 
 Html = Annotated[str, Meta(description="A page.")]
+Exposition = Annotated[str, Meta(description="Numbers in Prometheus' text form.")]
 Css = Annotated[str, Meta(description="A stylesheet.")]
 
 

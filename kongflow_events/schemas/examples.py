@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kongflow_events.schemas import answers, ledger, refusals, requests
+from kongflow_events.schemas import answers, ledger, refusals, requests, statistics
 
 EVENT: Final = "order-1"
 JOB: Final = "ship-order"
@@ -70,6 +70,28 @@ _INVOCATION: Final[dict[str, Any]] = {
     "completedAt": "2026-06-18T03:12:45.010Z",
     "nextAttemptAt": None,
 }
+_LISTED: Final = {
+    "source": "trigger.dev",
+    "payloadType": "JSON",
+    "accountId": "acme",
+    "createdAt": "2026-06-17T09:30:00.120Z",
+    "state": "delivered",
+}
+_STATISTICS: Final[dict[str, Any]] = {
+    "since": "2026-06-17T09:00:00.000Z",
+    "seconds": 1800.0,
+    "slots": [
+        {
+            "at": "2026-06-17T09:00:00.000Z",
+            "received": 120,
+            "delivered": 118,
+            "invocations": 236,
+            "failed": 3,
+            "dead": 1,
+        },
+        {"at": "2026-06-17T09:30:00.000Z", "received": 97, "delivered": 97, "invocations": 194, "failed": 0, "dead": 0},
+    ],
+}
 _ATTEMPT: Final = {
     "round": 0,
     "number": 10,
@@ -112,6 +134,7 @@ _REPLAY: Final[dict[str, Any]] = {
     **_PROGRESS,
     "since": "2026-06-17T00:00:00.000Z",
     "until": "2026-06-18T00:00:00.000Z",
+    "eventId": None,
     "name": "order.paid",
     "source": None,
     "account": None,
@@ -168,7 +191,8 @@ ANSWERS: Final[dict[Any, Any]] = {
     answers.EventLog: _EVENT,
     answers.SentAnswer: _EVENT,
     list[answers.EventLog]: [_EVENT, {**_EVENT, "id": "order-2", "payload": {"amount": 7, "currency": "USD"}}],
-    answers.EventPage: {"data": [_EVENT], "nextCursor": _CURSOR},
+    answers.EventPage: {"data": [{**_EVENT, **_LISTED}], "nextCursor": _CURSOR},
+    statistics.Statistics: _STATISTICS,
     answers.Event: {
         "id": EVENT,
         "name": "order.paid",
@@ -248,6 +272,7 @@ ANSWERS: Final[dict[Any, Any]] = {
         "checks": {"database": "ok", "schema": "ok", "relay": "ok"},
         "relayAgeSeconds": 0.4,
     },
+    answers.Exposition: '# TYPE kongflow_events_total counter\nkongflow_events_total{outcome="new"} 42.0\n',
     answers.Html: '<!doctype html><html lang="en">…</html>',
     answers.Css: "body { margin: 0 }",
     dict[str, Any]: {"openapi": "3.1.0", "info": {"title": "KongFlow Events", "version": "0.1.0"}, "paths": {}},

@@ -52,6 +52,7 @@ class ReplayBody(Ours, frozen=True):
 
     since: Annotated[Instant | None, Meta(description="Only events stored at this time or later.")] = None
     until: Annotated[Instant | None, Meta(description="Only events stored before this time.")] = None
+    event_id: Annotated[Key | UnsetType, Meta(description="Only the event with this id of its sender.")] = UNSET
     name: Annotated[Key | UnsetType, Meta(description="Only events of exactly this name.")] = UNSET
     source: Annotated[Key | UnsetType, Meta(description="Only events from this source.")] = UNSET
     account: Annotated[Key | UnsetType, Meta(description="Only events of this external account.")] = UNSET
@@ -146,6 +147,7 @@ class Replay(_Bulk, frozen=True):
 
     since: Annotated[Date | None, _SINCE]
     until: Annotated[Date | None, _UNTIL]
+    event_id: Annotated[str | None, Meta(description="Only the event with this id of its sender; null: all.")]
     name: Annotated[str | None, Meta(description="Only events of this name; null: all.")]
     source: Annotated[str | None, Meta(description="Only events from this source; null: all.")]
     account: Annotated[str | None, Meta(description="Only events of this external account; null: all.")]
@@ -219,6 +221,7 @@ def replay(row: models.BulkOperation) -> Replay:
         **_progress(row),
         since=_moment(asked["since"]),
         until=_moment(asked["until"]),
+        event_id=asked.get("event_id"),
         name=asked["name"],
         source=asked["source"],
         account=asked["account"],

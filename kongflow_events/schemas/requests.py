@@ -349,6 +349,9 @@ class DispatcherChange(Ours, frozen=True):
         WebhookChange | UnsetType, Meta(description="What to change about a webhook's calls; its secret stays.")
     ] = UNSET
     enabled: Annotated[bool | UnsetType, Meta(description="Whether it listens.")] = UNSET
+    paused: Annotated[
+        bool | UnsetType, Meta(description="Whether a webhook's calls wait, and are kept, until this is false again.")
+    ] = UNSET
     manual: Annotated[
         bool | UnsetType, Meta(description="Whether it is never matched to an event, only invoked by its id.")
     ] = UNSET

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from kongflow_events.schemas.answers import (
     EventRun,
     JobRun,
     JobRuns,
+    ListedEvent,
     NewSecret,
     Run,
     RunOutput,
@@ -139,8 +140,8 @@ def dispatcher(
     )
 
 
-def target(standing: circuits.Standing, *, rests: bool) -> Target:
-    """How a target stands; `rests` says that nobody calls it at the moment."""
+def target(standing: circuits.Standing, *, rests: bool, paused_at: datetime | None) -> Target:
+    """How a target stands; `rests` says that nobody calls it at the moment, `paused_at` since when it is paused."""
     return Target(
         state=_state(standing, rests=rests),
         consecutive_failures=standing.failures,
@@ -149,6 +150,7 @@ def target(standing: circuits.Standing, *, rests: bool) -> Target:
         resumes_at=date(standing.rests_until) if rests else None,
         disabled_at=date(standing.disabled_at),
         disabled_reason=standing.disabled_reason,
+        paused_at=date(paused_at),
     )
 
 
@@ -176,9 +178,20 @@ def _dispatchable(stored: dict[str, Any]) -> Any:
     return {**stored, "headers": masking.headers(stored["headers"])} if "headers" in stored else stored
 
 
-def event_page(found: words.Page[models.EventRecord]) -> EventPage:
-    """A page of events."""
-    return EventPage([event_log(one) for one in found.items], queries.encode_cursor(found.next))
+def event_page(found: words.Page[models.EventRecord], standings: Mapping[uuid.UUID, words.Standing]) -> EventPage:
+    """A page of events; `standings` says by record id how each stands."""
+    return EventPage([_listed(one, standings[one.id]) for one in found.items], queries.encode_cursor(found.next))
+
+
+def _listed(record: models.EventRecord, standing: words.Standing) -> ListedEvent:
+    words_of_it: dict[str, Any] = {"payload_type": record.payload_type, "state": standing.state}
+    return ListedEvent(
+        **msgspec.structs.asdict(event_log(record)),
+        **words_of_it,
+        source=record.source,
+        account_id=standing.account,
+        created_at=iso(record.created_at),
+    )
 
 
 def dispatcher_page(found: words.Page[Item], shown: Callable[[Item], Dispatcher]) -> DispatcherPage:

@@ -6,14 +6,16 @@ not anybody hints them.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
-from kongflow_events import alone, crashes, matching, words
+from kongflow_events import alone, crashes, matching, metrics, traces, words
 from kongflow_events.store import db, deliveries
 
 log = structlog.get_logger(__name__)
@@ -42,9 +44,9 @@ def deliver_event(record_id: uuid.UUID) -> None:
 def _deliver_together(ids: Collection[uuid.UUID]) -> Hints:
     try:
         with db.atomic():
-            hints = _deliver(ids, None)
+            delivered = _deliver(ids, None)
         crashes.point("deliver.after_commit")
-        return hints
+        return _account(delivered)
     except db.AWAY:
         raise
     except Exception:
@@ -54,17 +56,51 @@ def _deliver_together(ids: Collection[uuid.UUID]) -> Hints:
 
 def _deliver_one_by_one(ids: Collection[uuid.UUID]) -> Hints:
     hints: Hints = defaultdict(list)
+    delivered: list[_Delivered] = []
 
     def work(record_id: uuid.UUID, token: uuid.UUID) -> None:
-        for kind, subjects in _deliver([record_id], token).items():
-            hints[kind] += subjects
+        delivered[:] = [_deliver([record_id], token)]
 
     for record_id in ids:
-        alone.carry_out("deliver", record_id, partial(work, record_id))
+        delivered.clear()
+        if alone.carry_out("deliver", record_id, partial(work, record_id)):
+            for kind, subjects in _account(delivered[0]).items():
+                hints[kind] += subjects
     return hints
 
 
-def _deliver(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> Hints:
+class _Delivered(NamedTuple):
+    """What a transaction has delivered: the events, with their invocations, since when (ns since 1970), and what is next."""
+
+    events: list[deliveries.Locked]
+    matches: dict[uuid.UUID, list[deliveries.Match]]
+    made: deliveries.Made
+    began: int
+    left: list[uuid.UUID]
+
+
+def _account(delivered: _Delivered) -> Hints:
+    """Count what is committed, say it, and give what to hint next."""
+    matched = [event for event in delivered.events if delivered.matches.get(event.id)]
+    metrics.DELIVERIES.add("matched", amount=len(matched))
+    metrics.DELIVERIES.add("unmatched", amount=len(delivered.events) - len(matched))
+    made = delivered.made
+    metrics.MATCHES.add("invoke", amount=len(made.invoke))
+    metrics.MATCHES.add("post", amount=len(made.post) + len(made.wait))
+    # Looked up once, as all that would cost each event of a batch.
+    say = log.debug
+    for event in matched:
+        matches = len(delivered.matches[event.id])
+        say("event delivered", event_record=event.id, environment=event.environment_id, matches=matches)
+    if traces.recording():
+        for event in delivered.events:
+            matches = len(delivered.matches.get(event.id, ()))
+            traces.past("deliver", event.traceparent, delivered.began, event_record=event.id, matches=matches)
+    return {"invoke": made.invoke, "post": made.post, "deliver": delivered.left}
+
+
+def _deliver(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> _Delivered:
+    began = time.time_ns()
     locked = deliveries.lock(ids)
     matches = matching.match([event for event in locked if event.wanted])
     chosen = _as_many_as_fit(locked, matches)
@@ -73,7 +109,13 @@ def _deliver(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> Hints:
     made = deliveries.invoke(wanted) if wanted else deliveries.Made([], [], [])
     if taken:
         crashes.point("deliver.before_commit")
-    return {"invoke": made.invoke, "post": made.post, "deliver": [event.id for event in locked[len(chosen) :]]}
+    return _Delivered(
+        [event for event in locked if event.id in taken],
+        matches,
+        made,
+        began,
+        [event.id for event in locked[len(chosen) :]],
+    )
 
 
 def _as_many_as_fit(

@@ -99,10 +99,11 @@ def update_event_dispatcher(
     Takes a unit of work of its own once a new URL is looked up.
 
     Whoever enables or disables it, though it was so before, or gives a webhook another URL, lets its target begin anew: no
-    failures, no circuit, no rest.
+    failures, no circuit, no rest. A webhook that is paused stays so: its calls wait, and are kept, until it is resumed.
     """
     given = {name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not msgspec.UNSET}
     event, webhook = given.pop("event", None), given.pop("dispatchable", None)
+    paused = given.pop("paused", None)
     warnings = filters.check(
         {"payloadFilter": given.get("payload_filter"), "contextFilter": given.get("context_filter")},
         schemas.name_issues(event or [], "event"),
@@ -117,6 +118,7 @@ def update_event_dispatcher(
         row = _change(before, columns, names)
         if "enabled" in given or row.dispatchable.get("url") != before.dispatchable.get("url"):
             targets.forget(row.id)
+        _pause(row, paused)
         return Written(dispatchers.with_names([row])[0], warnings)
 
 
@@ -124,6 +126,18 @@ def get_event_dispatcher(environment: words.Environment, dispatcher_id: str) -> 
     """The environment's dispatcher of this id; raises NotFound."""
     row = _found(dispatchers.get(environment.id, words.as_id(dispatcher_id)))
     return dispatchers.with_names([row])[0]
+
+
+def warnings_of(listed: dispatchers.Listed) -> list[str]:
+    """What the writer of this dispatcher should know: filters that can never match, names that are odd, and mistakes.
+
+    Only a dispatcher that was written past the service has mistakes; it matches nothing.
+    """
+    filters_ = {"payloadFilter": listed.row.payload_filter, "contextFilter": listed.row.context_filter}
+    try:
+        return filters.check(filters_) + schemas.name_warnings(listed.names, "event")
+    except errors.Invalid as error:
+        return [f"{issue.path}: {issue.message}" for issue in error.issues]
 
 
 def list_event_dispatchers(
@@ -168,6 +182,14 @@ def _change(
         return _found(dispatchers.change(before.environment_id, before.id, columns, names))
     except dispatchers.AlreadyThere:
         raise errors.Conflict(f"A dispatcher for {columns['dispatchable_id']} exists") from None
+
+
+def _pause(row: models.EventDispatcher, paused: bool | None) -> None:
+    if paused is None:
+        return
+    if row.dispatchable["type"] != words.WEBHOOK:
+        raise errors.Invalid(errors.Issue("custom", "paused", "Only a WEBHOOK's calls can wait; disable it instead"))
+    (targets.pause if paused else targets.resume)(row.id)
 
 
 def _secret(row: models.EventDispatcher, body: schemas.DispatchableBody) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 
 from kongflow_events import errors, models, words
@@ -36,6 +37,11 @@ def list_event_records(
     """
     wanted = events.Wanted(name=name, source=source, account=account, state=state, since=since, until=until)
     return events.newest(environment.id, wanted, cursor, limit)
+
+
+def list_standings(records: Sequence[models.EventRecord]) -> dict[uuid.UUID, words.Standing]:
+    """How records that were listed stand, by their ids."""
+    return events.standings(records)
 
 
 def list_event_runs(environment: words.Environment, event_id: str) -> tuple[models.EventRecord, list[models.JobRun]]:

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from kongflow_events import crashes, errors, limits, models, schemas, settings, words
+import structlog
+
+from kongflow_events import crashes, errors, limits, metrics, models, schemas, settings, traces, words
 from kongflow_events.store import db, events
 from kongflow_events.together import Together
+
+log = structlog.get_logger(__name__)
 
 # Retention may take a record away between the two statements; more often than this in a row is not retention.
 _ROUNDS = 5
@@ -34,10 +38,15 @@ def ingest_send_event(
     stored then.
     """
     _admit(environment, 1)
-    asked = _Asked(environment, _sent(event, options))
-    if db.in_transaction() or _size(asked.sent) > _LARGEST_TOGETHER:
-        return _store_together([asked])[0]
-    return _together.do(environment.id, asked)
+    with _span(environment, 1) as traceparent:
+        asked = _Asked(environment, _sent(event, options, traceparent))
+        if db.in_transaction() or _size(asked.sent) > _LARGEST_TOGETHER:
+            stored = _store_together([asked])[0]
+        else:
+            stored = _together.do(environment.id, asked)
+    # Not where it is stored: that may be another request's thread.
+    log.debug("event stored", event_id=stored.event_id, event_record=stored.id, environment=environment.id)
+    return stored
 
 
 def ingest_send_events(
@@ -49,9 +58,11 @@ def ingest_send_events(
     `ingest_send_event` does.
     """
     _admit(environment, len(batch))
-    sent = [_sent(event, options) for event in batch]
-    stored = db.retrying_deadlocks(lambda: _store_all(environment, sent))
+    with _span(environment, len(batch)) as traceparent:
+        sent = [_sent(event, options, traceparent) for event in batch]
+        stored = db.retrying_deadlocks(lambda: _store_all(environment, sent))
     crashes.point("ingest.after_commit")
+    log.debug("events stored", events=len(stored), environment=environment.id)
     return stored
 
 
@@ -62,15 +73,16 @@ def ingest_cloud_events(environment: words.Environment, batch: Sequence[schemas.
     another source, or stands in the batch with two.
     """
     _admit(environment, len(batch))
-    sent = [_sent(event, None) for event in batch]
+    with _span(environment, len(batch)) as traceparent:
+        sent = [_sent(event, None, traceparent) for event in batch]
 
-    def store() -> list[models.EventRecord]:
-        with db.atomic():
-            records = _store_all(environment, sent)
-            _check_sources(sent, records)
-            return records
+        def store() -> list[models.EventRecord]:
+            with db.atomic():
+                records = _store_all(environment, sent)
+                _check_sources(sent, records)
+                return records
 
-    return db.retrying_deadlocks(store)
+        return db.retrying_deadlocks(store)
 
 
 class _Asked(NamedTuple):
@@ -78,6 +90,10 @@ class _Asked(NamedTuple):
 
     environment: words.Environment
     sent: events.Sent
+
+
+def _span(environment: words.Environment, number: int) -> traces.Spanning:
+    return traces.span("ingest", traces.received(), environment=environment.id, events=number)
 
 
 def _size(sent: events.Sent) -> int:
@@ -121,9 +137,13 @@ def _store(environment: words.Environment, sent: Sequence[events.Sent]) -> dict[
         left = [event for event in sent if event.event_id not in stored]
         if not left:
             return stored
-        stored |= events.send(environment, left)
+        fresh = events.send(environment, left)
+        if fresh:
+            metrics.EVENTS.add("new", amount=len(fresh))
+        stored |= fresh
         unchanged = [event.event_id for event in left if event.event_id not in stored]
         if unchanged:
+            metrics.EVENTS.add("repeated", amount=len(unchanged))
             stored |= events.again(environment, unchanged)
     raise errors.Retryable("the event was deleted again and again while it was being stored")
 
@@ -146,17 +166,22 @@ def _rounds(sent: Sequence[events.Sent]) -> Iterator[list[events.Sent]]:
 def _check_sources(sent: Sequence[events.Sent], records: Sequence[models.EventRecord]) -> None:
     for event, record in zip(sent, records, strict=True):
         if event.source != record.source:
+            metrics.EVENTS.add("refused", amount=len(sent))
             raise errors.Conflict(f'The event "{event.event_id}" is known from another source')
 
 
 def _admit(environment: words.Environment, number: int) -> None:
     """Let `number` events in, or none; an event counts whether it turns out to be new or known already."""
-    if not environment.runs_enabled:
-        raise errors.Forbidden("Runs are disabled for this organization")
-    limits.take(limits.of_organizations(settings.current()), environment.organization_id, number)
+    try:
+        if not environment.runs_enabled:
+            raise errors.Forbidden("Runs are disabled for this organization")
+        limits.take(limits.of_organizations(settings.current()), environment.organization_id, number)
+    except errors.Refused:
+        metrics.EVENTS.add("refused", amount=number)
+        raise
 
 
-def _sent(event: schemas.SendEvent, options: schemas.SendOptions | None) -> events.Sent:
+def _sent(event: schemas.SendEvent, options: schemas.SendOptions | None, traceparent: str | None) -> events.Sent:
     when = options or schemas.SendOptions()
     return events.Sent(
         event_id=words.new_event_id() if event.id is None else event.id,
@@ -169,4 +194,5 @@ def _sent(event: schemas.SendEvent, options: schemas.SendOptions | None) -> even
         deliver_at=when.deliver_at,
         deliver_after=when.deliver_after,
         account=when.account_id,
+        traceparent=traceparent,
     )

@@ -5,14 +5,16 @@ A JOB_VERSION gives one run, a DYNAMIC_TRIGGER one for each attached job that ha
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
-from kongflow_events import alone, crashes, notices, words
+from kongflow_events import alone, crashes, metrics, notices, traces, words
 from kongflow_events.store import db, invocations
 
 log = structlog.get_logger(__name__)
@@ -34,8 +36,9 @@ def invoke(ids: Collection[uuid.UUID], *, one_by_one: bool = False) -> None:
 def _invoke_together(ids: Collection[uuid.UUID]) -> None:
     try:
         with db.atomic():
-            _invoke(ids, None)
+            carried_out = _invoke(ids, None)
         crashes.point("invoke.after_commit")
+        _account(carried_out)
     except db.AWAY:
         raise
     except Exception:
@@ -44,14 +47,63 @@ def _invoke_together(ids: Collection[uuid.UUID]) -> None:
 
 
 def _invoke_one_by_one(ids: Collection[uuid.UUID]) -> None:
+    carried_out: list[_CarriedOut] = []
+
+    def work(invocation_id: uuid.UUID, token: uuid.UUID) -> None:
+        carried_out[:] = [_invoke([invocation_id], token)]
+
     for invocation_id in ids:
-        alone.carry_out("invoke", invocation_id, partial(_invoke, [invocation_id]))
+        carried_out.clear()
+        if alone.carry_out("invoke", invocation_id, partial(work, invocation_id)):
+            _account(carried_out[0])
 
 
-def _invoke(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> None:
+class _CarriedOut(NamedTuple):
+    """What a transaction has carried out, how each ended, and since when: ns since 1970."""
+
+    taken: list[invocations.Taken]
+    ended: list[invocations.Ended]
+    began: int
+
+
+def _account(carried_out: _CarriedOut) -> None:
+    """Count what is committed, say it, and record it."""
+    for status, number in Counter(end.status for end in carried_out.ended).items():
+        metrics.INVOCATIONS.add("invoke", status.lower(), amount=number)
+    since = (time.time_ns() - carried_out.began) / 1e9
+    # Looked up once: for each invocation of a batch it would cost as much as all the rest.
+    say = log.debug
+    for one, end in zip(carried_out.taken, carried_out.ended, strict=True):
+        if end.status == "DEAD":
+            metrics.DEAD.add("invoke")
+            log.warning(
+                "dead letter", kind="invoke", invocation=one.id, dispatcher=one.dispatcher_id, reason=end.reason
+            )
+        elif one.waited is not None and end.status == "SUCCEEDED":
+            metrics.SEND_TO_RUN.note(one.waited + since)
+        say(
+            "invocation ended",
+            invocation=one.id,
+            dispatcher=one.dispatcher_id,
+            event_record=one.event_record_id,
+            status=end.status,
+            reason=end.reason,
+        )
+    if traces.recording():
+        _trace(carried_out)
+
+
+def _trace(carried_out: _CarriedOut) -> None:
+    for one, end in zip(carried_out.taken, carried_out.ended, strict=True):
+        named = {"invocation": one.id, "dispatcher": one.dispatcher_id, "status": end.status}
+        traces.past("invoke", one.traceparent, carried_out.began, **named)
+
+
+def _invoke(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> _CarriedOut:
+    began = time.time_ns()
     taken = invocations.take(ids, token)
     if not taken:
-        return
+        return _CarriedOut([], [], began)
     started = _starts_of(taken)
     ended, runs = [], []
     for one in taken:
@@ -67,6 +119,7 @@ def _invoke(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> None:
     if dead := [end.id for end in ended if end.status == "DEAD"]:
         notices.tell_of_dead(dead)
     crashes.point("invoke.before_commit")
+    return _CarriedOut(taken, ended, began)
 
 
 def _starts_of(taken: Sequence[invocations.Taken]) -> Mapping[str, list[invocations.Start]]:

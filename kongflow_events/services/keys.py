@@ -40,12 +40,12 @@ _verified: dict[bytes, tuple[float, environments.Verified]] = {}
 _lock = threading.Lock()
 
 
-def create_key(environment: words.Environment, kind: str = PRIVATE) -> NewKey:
-    """Make a key of `kind` for the environment; only its hash is stored."""
+def create_key(environment: words.Environment, kind: str = PRIVATE, *, seconds: int | None = None) -> NewKey:
+    """Make a key of `kind` for the environment that expires after `seconds`, or never; only its hash is stored."""
     start = f"{_FORMS[kind]}_{environment.slug}_"
     key = start + "".join(secrets.choice(_LETTERS) for _ in range(_LENGTH))
     prefix = key[: len(start) + _SHOWN]
-    return NewKey(environments.add_key(environment.id, kind, prefix, _hash(key)), kind, prefix, key)
+    return NewKey(environments.add_key(environment.id, kind, prefix, _hash(key), seconds), kind, prefix, key)
 
 
 def authenticate(authorization: str | None, *, public_allowed: bool = False) -> words.Environment:

@@ -14,7 +14,20 @@ from http import HTTPStatus
 import msgspec
 import structlog
 
-from kongflow_events import calls, circuits, crashes, errors, notices, outgoing, retries, settings, shares, words
+from kongflow_events import (
+    calls,
+    circuits,
+    crashes,
+    errors,
+    metrics,
+    notices,
+    outgoing,
+    retries,
+    settings,
+    shares,
+    traces,
+    words,
+)
 from kongflow_events.store import db, outbox, posts, targets
 
 log = structlog.get_logger(__name__)
@@ -56,12 +69,26 @@ def _post(invocation_id: uuid.UUID) -> list[uuid.UUID]:
 
 
 def _carry_out(claimed: posts.Claimed) -> list[uuid.UUID]:
-    if ending := _ending_without_a_call(claimed):
-        with db.unit():
-            return _end_without_a_call(claimed, *ending)
+    with structlog.contextvars.bound_contextvars(
+        invocation=claimed.id,
+        dispatcher=claimed.dispatcher_id,
+        event_id=claimed.event_id,
+        event_record=claimed.event_record_id,
+        environment=claimed.environment_id,
+    ):
+        if ending := _ending_without_a_call(claimed):
+            with db.unit():
+                return _end_without_a_call(claimed, *ending)
+        return _call(claimed)
+
+
+def _call(claimed: posts.Claimed) -> list[uuid.UUID]:
     crashes.point("post.after_claim")
     time.sleep(claimed.wait)
+    if claimed.waited is not None:
+        metrics.SEND_TO_CALL.note(claimed.waited + claimed.wait)
     attempt, failure = _try(claimed)
+    _account(attempt)
     crashes.point("post.after_call")
     with db.unit(), db.atomic():
         if failure is None:
@@ -73,17 +100,33 @@ def _carry_out(claimed: posts.Claimed) -> list[uuid.UUID]:
     return following
 
 
+def _account(attempt: posts.Attempt) -> None:
+    """Count the call, and say what came of it."""
+    metrics.POST_SECONDS.note(attempt.duration_ms / 1000, attempt.outcome)
+    said = {
+        "outcome": attempt.outcome,
+        "status": attempt.status_code,
+        "ms": attempt.duration_ms,
+        "attempt": attempt.number,
+    }
+    if attempt.outcome == "succeeded":
+        log.debug("a call succeeded", **said)
+    else:
+        log.info("a call failed", reason=attempt.error, **said)
+
+
 def _try(claimed: posts.Claimed) -> tuple[posts.Attempt, Exception | None]:
     """Make the call: what came of it, and what it failed with."""
     call = None
     try:
-        call = calls.prepare(claimed)
-        answer = calls.make(call)
+        with _span(claimed) as traceparent:
+            call = calls.prepare(claimed, traceparent)
+            answer = calls.make(call)
     except errors.KongflowError as error:
         return _failed(claimed, error, call), error
     except Exception as error:
         # It counts as a failed attempt too, or the row would wait for its lease to run out each time.
-        log.exception("a call failed in an unforeseen way", invocation=str(claimed.id))
+        log.exception("a call failed in an unforeseen way")
         return _failed(claimed, error, call), error
     attempt = _answered(claimed, answer, call)
     if attempt.outcome == "succeeded":
@@ -93,15 +136,26 @@ def _try(claimed: posts.Claimed) -> tuple[posts.Attempt, Exception | None]:
     return attempt, errors.Retryable(f"the target answered {answer.status}", answer.retry_after)
 
 
-def _end_without_a_call(claimed: posts.Claimed, status: str, reason: str) -> list[uuid.UUID]:
+def _span(claimed: posts.Claimed) -> traces.Spanning:
+    return traces.span(
+        "post",
+        claimed.traceparent,
+        invocation=claimed.id,
+        dispatcher=claimed.dispatcher_id,
+        event_record=claimed.event_record_id,
+        attempt=claimed.attempts,
+    )
+
+
+def _end_without_a_call(claimed: posts.Claimed, status: words.InvocationStatus, reason: str) -> list[uuid.UUID]:
     lost = posts.Attempt(claimed.attempts, "lost", 0, error=reason) if status == "DEAD" else None
     with db.atomic():
-        if posts.finish(claimed, status, reason, lost) and status == "DEAD":
+        if _finish(claimed, status, reason, lost) and status == "DEAD":
             notices.tell_of_dead([claimed.id])
         return _following(claimed)
 
 
-def _ending_without_a_call(claimed: posts.Claimed) -> tuple[str, str] | None:
+def _ending_without_a_call(claimed: posts.Claimed) -> tuple[words.InvocationStatus, str] | None:
     if claimed.cancelled:
         return "CANCELED", "event cancelled"
     skipped = words.why_skipped(claimed.enabled, claimed.expired)
@@ -137,7 +191,7 @@ def _failed(claimed: posts.Claimed, error: Exception, call: calls.Call | None) -
 
 
 def _succeed(claimed: posts.Claimed, attempt: posts.Attempt) -> None:
-    finished = posts.finish(claimed, "SUCCEEDED", None, attempt)
+    finished = _finish(claimed, "SUCCEEDED", None, attempt)
     if finished and finished.failing:
         _settle(claimed, circuits.Call(succeeded=True))
 
@@ -146,13 +200,30 @@ def _retry_or_bury(claimed: posts.Claimed, failure: Exception, attempt: posts.At
     """What follows for the invocation; False when the lease was lost, and with it the say."""
     match retries.decide("post", claimed.attempts, failure):
         case retries.Again(delay):
-            return posts.postpone(claimed, delay, attempt)
+            held = posts.postpone(claimed, delay, attempt)
+            if not held:
+                metrics.CLAIMS_LOST.add("post")
+            return held
         case retries.Dead():
-            if not posts.finish(claimed, "DEAD", attempt.error, attempt):
+            if not _finish(claimed, "DEAD", attempt.error, attempt):
                 return False
-            log.warning("dead letter", kind="post", subject=str(claimed.id), reason=attempt.error)
+            log.warning("dead letter", kind="post", reason=attempt.error)
             notices.tell_of_dead([claimed.id])
             return True
+
+
+def _finish(
+    claimed: posts.Claimed, status: words.InvocationStatus, reason: str | None, attempt: posts.Attempt | None
+) -> posts.Finished | None:
+    """End it, and count how; None when the lease was lost."""
+    finished = posts.finish(claimed, status, reason, attempt)
+    if finished is None:
+        metrics.CLAIMS_LOST.add("post")
+        return None
+    metrics.INVOCATIONS.add("post", status.lower())
+    if status == "DEAD":
+        metrics.DEAD.add("post")
+    return finished
 
 
 # What the call says of its target ------------------------------------------------------------------------------------
@@ -183,7 +254,8 @@ def _settle(claimed: posts.Claimed, call: circuits.Call) -> None:
     standing, change = circuits.after(target.standing, call, target.now, rules)
     targets.save(claimed.dispatcher_id, claimed.token, standing)
     if change:
-        log.warning("a target's circuit has changed", change=change, dispatcher=str(claimed.dispatcher_id))
+        metrics.CIRCUITS.add(change)
+        log.warning("a target's circuit has changed", change=change)
     if change == "disabled" and targets.disable(claimed.dispatcher_id):
         notices.tell_of_disabled(claimed.dispatcher_id)
 

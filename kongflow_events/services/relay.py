@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from kongflow_events import crashes, errors, words
+from kongflow_events import crashes, errors, metrics, traces, words
 from kongflow_events.store import db, outbox
 from kongflow_events.words import HintBatch
 
@@ -152,10 +152,12 @@ class Relay:
         """Hint everything that is due and for which there is room; returns how many rows that were."""
         if time.monotonic() < self._resting_until:
             return 0
+        metrics.TICKS.add()
         try:
             with db.unit():
                 hinted = self._tick()
         except (errors.Retryable, *db.AWAY) as error:
+            metrics.BROKER_AWAY.add()
             self._say_once_that_it_is_away(error)
             self._resting_until = time.monotonic() + _REST
             return 0
@@ -276,12 +278,23 @@ class Relay:
         if not any(groups):
             return
         crashes.point("relay.after_commit")
+        began = time.time_ns()
         try:
             self._hints.publish(kind, [batch for rows in groups for batch in _batches(rows, size)])
         except errors.Retryable:
             outbox.unhint([row.id for rows in groups for row in rows])
             raise
+        metrics.HINTS.add(kind, amount=sum(map(len, groups)))
+        if traces.recording():
+            _trace(kind, groups, began)
         crashes.point("relay.after_publish")
+
+
+def _trace(kind: words.Kind, groups: Groups, began: int) -> None:
+    """A span in the trace of each row, for the handing over that they shared."""
+    hinted = {row.id: row.hints for rows in groups for row in rows}
+    for subject, traceparent in outbox.traceparents(kind, hinted).items():
+        traces.past("relay", traceparent, began, kind=kind, subject=subject, hints=hinted[subject])
 
 
 def _batches(rows: Sequence[outbox.Hinted], size: int) -> list[HintBatch]:

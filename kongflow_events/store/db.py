@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
@@ -26,7 +27,7 @@ import psycopg2.extensions
 import psycopg2.extras
 from playhouse.pool import MaxConnectionsExceeded, PooledDatabase, PooledPostgresqlDatabase
 
-from kongflow_events import models
+from kongflow_events import metrics, models
 
 
 class ReadOnly(peewee.OperationalError):
@@ -44,10 +45,6 @@ AWAY = (
 
 Row = dict[str, Any]
 Result = TypeVar("Result")
-
-_database = peewee.DatabaseProxy()
-for _table in models.TABLES:
-    _table.bind(_database, bind_refs=False, bind_backrefs=False)
 
 
 # Seconds that a server gets to end a statement by itself, before the client gives it up.
@@ -77,7 +74,11 @@ class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships 
             with self._pool_lock:
                 self._heap_counter += 1
                 heapq.heappush(self._connections, (time.time(), self._heap_counter, fresh))
-        taken: bool = super().connect(reuse_if_open)
+        try:
+            taken: bool = super().connect(reuse_if_open)
+        except MaxConnectionsExceeded:
+            metrics.POOL_EXHAUSTED.add()
+            raise
         return taken
 
     def _has_to_dial(self) -> bool:
@@ -99,6 +100,20 @@ class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships 
             if isinstance(error.__context__, psycopg2.errors.ReadOnlySqlTransaction):
                 raise ReadOnly(*error.args) from error
             raise
+
+
+class _Door(peewee.DatabaseProxy):
+    """The process's pool, or the one that `through` names for what happens inside it."""
+
+    def __getattr__(self, name: str) -> Any:
+        other = _other.get()
+        return super().__getattr__(name) if other is None else getattr(other, name)
+
+
+_other: ContextVar[_Pool | None] = ContextVar("other", default=None)
+_database = _Door()
+for _table in models.TABLES:
+    _table.bind(_database, bind_refs=False, bind_backrefs=False)
 
 
 def _readable(descriptor: int, seconds: float, events: int = select.POLLIN) -> bool:
@@ -133,10 +148,15 @@ def connect(url: str, pool_size: int = 8, *, statement_seconds: float = 10, wait
     """
     global _patience  # noqa: PLW0603 - the driver's callback knows no connection's own limits
     _patience = statement_seconds + _GRACE
+    _database.initialize(pool(url, pool_size, statement_seconds, wait_seconds))
+
+
+def pool(url: str, size: int, statement_seconds: float, wait_seconds: float, options: str = "") -> _Pool:
+    """A pool of connections to `url` whose statements are bounded; `options` are the server's own, added to ours."""
     milliseconds = int(statement_seconds * 1000)
-    database = _Pool(
+    return _Pool(
         url,
-        max_connections=pool_size,
+        max_connections=size,
         timeout=wait_seconds,
         autoconnect=False,
         # A server that takes no answer within these bounds must not hold a thread: see AWAY.
@@ -148,10 +168,9 @@ def connect(url: str, pool_size: int = 8, *, statement_seconds: float = 10, wait
             f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds // 3}"
             f" -c idle_in_transaction_session_timeout={milliseconds + 5000} -c timezone=UTC -c jit=off"
             # A plan may be made while a table is all but empty, and is kept: it must not be to read the whole of it.
-            " -c enable_seqscan=off"
+            f" -c enable_seqscan=off {options}"
         ),
     )
-    _database.initialize(database)
 
 
 def close() -> None:
@@ -171,6 +190,17 @@ def _forget_after_fork() -> None:
 os.register_at_fork(after_in_child=_forget_after_fork)
 psycopg2.extras.register_default_jsonb(globally=True, loads=msgspec.json.decode)
 psycopg2.extras.register_uuid()
+
+
+@contextmanager
+def through(other: _Pool) -> Iterator[None]:
+    """A unit of work on a connection of another pool: every statement inside, whoever makes it, goes there."""
+    before = _other.set(other)
+    try:
+        with other.connection_context():
+            yield
+    finally:
+        _other.reset(before)
 
 
 @contextmanager
@@ -311,6 +341,11 @@ def retrying_deadlocks(work: Callable[[], Result]) -> Result:
             if not isinstance(_cause(error), psycopg2.errors.DeadlockDetected):
                 raise
     return work()
+
+
+def is_too_slow(error: BaseException) -> bool:
+    """Whether the server ended the statement because it took longer than it may."""
+    return isinstance(_cause(error), psycopg2.errors.QueryCanceled)
 
 
 def _cause(error: BaseException) -> BaseException:

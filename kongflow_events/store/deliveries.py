@@ -24,7 +24,7 @@ _LOCK = db.Prepared(
     "lock_events",
     f"""
 SELECT id, environment_id, name, source, external_account_id, payload_raw, payload_type, context::text AS context,
-       {ABOUT} AS about, delivered_at IS NULL AND cancelled_at IS NULL AS wanted
+       {ABOUT} AS about, traceparent, delivered_at IS NULL AND cancelled_at IS NULL AS wanted
   FROM event_records WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 """,
 )
@@ -119,6 +119,7 @@ class Locked(Event, frozen=True):
     """An event under this transaction's lock. `wanted` says that it was neither delivered nor cancelled."""
 
     wanted: bool
+    traceparent: str | None
 
 
 class Candidate(msgspec.Struct, frozen=True):

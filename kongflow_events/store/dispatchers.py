@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import peewee
@@ -25,7 +26,7 @@ RETURNING id
 _NAMES = """
 SELECT dispatchers.id, accounts.identifier AS account, secrets.public_key, targets.dispatcher_id IS NOT NULL AS called,
        targets.failures, targets.failing_since, targets.opened_at, targets.pauses, targets.rests_until, targets.disabled_at,
-       targets.disabled_reason, COALESCE(targets.rests_until > now(), FALSE) AS rests,
+       targets.disabled_reason, targets.paused_at, COALESCE(targets.rests_until > now(), FALSE) AS rests,
        array(SELECT name FROM event_dispatcher_names AS names
               WHERE names.dispatcher_id = dispatchers.id ORDER BY name <> dispatchers.event, name) AS names
   FROM event_dispatchers AS dispatchers
@@ -44,7 +45,7 @@ class Listed(NamedTuple):
     """A dispatcher with all its names, the first one first, the account it waits for, and what verifies its calls.
 
     `standing` is how its target stands, None when it calls no URL, or has not called one yet; `rests` says that nobody
-    calls the target now.
+    calls the target now, `paused_at` since when an operator has it so; None: he does not.
     """
 
     row: models.EventDispatcher
@@ -53,6 +54,7 @@ class Listed(NamedTuple):
     public_key: str | None
     standing: circuits.Standing | None
     rests: bool
+    paused_at: datetime | None
 
 
 def account_id(environment: words.Environment, identifier: str) -> uuid.UUID:
@@ -166,7 +168,9 @@ def with_names(rows: Sequence[models.EventDispatcher]) -> list[Listed]:
 def _listed(row: models.EventDispatcher, known: db.Row) -> Listed:
     fields = circuits.Standing.__struct_fields__
     standing = circuits.Standing(**{field: known[field] for field in fields}) if known["called"] else None
-    return Listed(row, known["names"], known["account"], known["public_key"], standing, known["rests"])
+    return Listed(
+        row, known["names"], known["account"], known["public_key"], standing, known["rests"], known["paused_at"]
+    )
 
 
 def delete(environment_id: uuid.UUID, dispatcher_id: uuid.UUID) -> bool:

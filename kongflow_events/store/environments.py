@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TypeVar
 
 import msgspec
+import peewee
 
 from kongflow_events import models, words
 from kongflow_events.store import db
@@ -62,9 +63,12 @@ def verify(sha256: bytes) -> Verified | None:
     return Verified(row["key_id"], row["kind"], environment)
 
 
-def add_key(environment_id: uuid.UUID, kind: str, prefix: str, sha256: bytes) -> uuid.UUID:
-    """Store a key's hash; returns its id."""
-    row = models.ApiKey.create(environment_id=environment_id, kind=kind, prefix=prefix, sha256=sha256)
+def add_key(environment_id: uuid.UUID, kind: str, prefix: str, sha256: bytes, seconds: int | None) -> uuid.UUID:
+    """Store a key's hash; it expires after `seconds`, or never. Returns its id."""
+    expires_at = None if seconds is None else peewee.SQL("now() + %s * interval '1 second'", (seconds,))
+    row = models.ApiKey.create(
+        environment_id=environment_id, kind=kind, prefix=prefix, sha256=sha256, expires_at=expires_at
+    )
     key_id: uuid.UUID = row.id
     return key_id
 

@@ -25,8 +25,10 @@ _SEND = db.Prepared(
 WITH sent AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(event_ids)s::text[], %(names)s::text[], %(timestamps)s::timestamptz[],
                          %(payloads)s::text[], %(contexts)s::text[], %(sources)s::text[], %(payload_types)s::text[],
-                         %(deliver_ats)s::timestamptz[], %(deliver_afters)s::bigint[], %(accounts)s::text[])
-        AS sent(id, event_id, name, timestamp, payload, context, source, payload_type, deliver_at, deliver_after, account)
+                         %(deliver_ats)s::timestamptz[], %(deliver_afters)s::bigint[], %(accounts)s::text[],
+                         %(traceparents)s::text[])
+        AS sent(id, event_id, name, timestamp, payload, context, source, payload_type, deliver_at, deliver_after, account,
+                traceparent)
 ), known AS (
     SELECT id, identifier FROM external_accounts
      WHERE environment_id = %(environment_id)s AND identifier = ANY(%(accounts)s::text[])
@@ -42,20 +44,21 @@ WITH sent AS (
 ), record AS (
     INSERT INTO event_records AS stored (
         id, event_id, name, timestamp, payload, payload_raw, context, source, payload_type,
-        organization_id, project_id, environment_id, external_account_id, deliver_at)
+        organization_id, project_id, environment_id, external_account_id, deliver_at, traceparent)
     SELECT sent.id, sent.event_id, sent.name, COALESCE(sent.timestamp, now()),
            COALESCE(sent.payload, '{{}}')::jsonb, COALESCE(sent.payload, '{{}}'), COALESCE(sent.context, '{{}}')::jsonb,
            COALESCE(sent.source, 'trigger.dev'), COALESCE(sent.payload_type, 'JSON'),
            %(organization_id)s, %(project_id)s, %(environment_id)s, account.id,
-           COALESCE(sent.deliver_at, now() + sent.deliver_after * interval '1 second', now())
+           COALESCE(sent.deliver_at, now() + sent.deliver_after * interval '1 second', now()),
+           sent.traceparent
       FROM sent LEFT JOIN (SELECT * FROM known UNION ALL SELECT * FROM added) AS account
         ON account.identifier = sent.account
      ORDER BY sent.event_id
     ON CONFLICT (event_id, environment_id) DO UPDATE
-       SET (payload, payload_raw, payload_type, context, deliver_at) = (
+       SET (payload, payload_raw, payload_type, context, deliver_at, traceparent) = (
                SELECT COALESCE(again.payload::jsonb, stored.payload), COALESCE(again.payload, stored.payload_raw),
                       COALESCE(again.payload_type, stored.payload_type), COALESCE(again.context::jsonb, stored.context),
-                      EXCLUDED.deliver_at
+                      EXCLUDED.deliver_at, again.traceparent
                  FROM sent AS again WHERE again.event_id = stored.event_id)
      WHERE stored.delivered_at IS NULL AND stored.cancelled_at IS NULL
        AND stored.deliver_at >= now() + interval '5 seconds'
@@ -110,7 +113,16 @@ WITH record AS (
 SELECT * FROM record
 """
 
-_STATES = {
+_STANDINGS = """
+SELECT records.id, identifier AS account, outbox.subject_id IS NOT NULL AS owed, outbox.died_at IS NOT NULL AS dead
+  FROM event_records AS records
+  LEFT JOIN external_accounts AS accounts ON accounts.id = records.external_account_id
+  LEFT JOIN outbox ON outbox.subject_id = records.id
+ WHERE records.id = ANY(%(ids)s)
+"""
+
+# What each state means, of an event `e`.
+STATE_CONDITIONS = {
     "delivered": "delivered_at IS NOT NULL",
     "cancelled": "cancelled_at IS NOT NULL",
     "pending": "delivered_at IS NULL AND EXISTS (SELECT FROM outbox WHERE subject_id = e.id AND died_at IS NULL)",
@@ -118,13 +130,18 @@ _STATES = {
     "unmatched": "delivered_at IS NULL AND cancelled_at IS NULL"
     " AND NOT EXISTS (SELECT FROM outbox WHERE subject_id = e.id)",
 }
-STATES = tuple(_STATES)
+STATES = tuple(STATE_CONDITIONS)
+# The one word for how an event stands; whether it is still owed is asked only where it was neither delivered nor cancelled.
+STATE = f"""
+CASE WHEN {STATE_CONDITIONS["cancelled"]} THEN 'cancelled' WHEN {STATE_CONDITIONS["delivered"]} THEN 'delivered'
+     WHEN {STATE_CONDITIONS["dead"]} THEN 'dead' WHEN {STATE_CONDITIONS["pending"]} THEN 'pending' ELSE 'unmatched' END
+"""
 
 
 class Sent(msgspec.Struct, frozen=True):
     """One event as it came in: JSON texts as the sender wrote them, None where absent.
 
-    It is delivered at a time, or after seconds, or at once, and may be about an external account.
+    It is delivered at a time, or after seconds, or at once, and may be about an external account, and part of a trace.
     """
 
     event_id: str
@@ -137,6 +154,7 @@ class Sent(msgspec.Struct, frozen=True):
     deliver_at: datetime | None
     deliver_after: int | None
     account: str | None
+    traceparent: str | None
 
 
 def send(environment: words.Environment, events: Sequence[Sent]) -> dict[str, models.EventRecord]:
@@ -191,6 +209,22 @@ def newest(
     return words.Page(records, records[-1].id if len(found) > limit else None)
 
 
+def standings(records: Sequence[models.EventRecord]) -> dict[uuid.UUID, words.Standing]:
+    """How these records stand, by their ids. A record that is gone by now stands as `unmatched`."""
+    found = db.rows(_STANDINGS, {"ids": [record.id for record in records]})
+    known = {row["id"]: row for row in found}
+    return {record.id: _standing(record, known.get(record.id)) for record in records}
+
+
+def _standing(record: models.EventRecord, row: db.Row | None) -> words.Standing:
+    account = row["account"] if row else None
+    if record.cancelled_at is not None:
+        return words.Standing("cancelled", account)
+    if record.delivered_at is not None or row is None or not row["owed"]:
+        return words.Standing("delivered" if record.delivered_at is not None else "unmatched", account)
+    return words.Standing("dead" if row["dead"] else "pending", account)
+
+
 def _conditions(wanted: Wanted, before: uuid.UUID | None) -> list[str]:
     asked = {
         "id < %(before)s": before,
@@ -202,7 +236,7 @@ def _conditions(wanted: Wanted, before: uuid.UUID | None) -> list[str]:
         " WHERE environment_id = %(environment)s AND identifier = %(account)s)": wanted.account,
     }
     conditions = ["environment_id = %(environment)s", *(text for text, value in asked.items() if value is not None)]
-    return [*conditions, _STATES[wanted.state]] if wanted.state else conditions
+    return [*conditions, STATE_CONDITIONS[wanted.state]] if wanted.state else conditions
 
 
 def _owner(environment: words.Environment) -> db.Row:

@@ -25,8 +25,13 @@ WITH taken AS (
 )
 SELECT invocations.id, taken.attempts, dispatchers.enabled, dispatchers.expires_at <= now() AS expired,
        COALESCE(dispatchers.dispatchable, invocations.dispatchable)->>'type' AS type,
-       COALESCE(dispatchers.dispatchable, invocations.dispatchable)->>'id' AS target
+       COALESCE(dispatchers.dispatchable, invocations.dispatchable)->>'id' AS target,
+       invocations.dispatcher_id::text, invocations.event_record_id::text, records.traceparent,
+       CASE WHEN replay = 0 AND redrives = 0
+            THEN extract(epoch FROM clock_timestamp() - GREATEST(records.deliver_at, records.created_at))::float8
+        END AS waited
   FROM taken JOIN invocations ON invocations.id = taken.subject_id AND invocations.status = 'PENDING'
+  JOIN event_records AS records ON records.id = invocations.event_record_id
   LEFT JOIN event_dispatchers AS dispatchers ON dispatchers.id = invocations.dispatcher_id
 """,
 )
@@ -120,7 +125,10 @@ SELECT id, dispatchable->>'type' = ANY(%(url_types)s) FROM invocations
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """An invocation whose outbox row this transaction has deleted. `enabled` is None when its dispatcher is gone."""
+    """An invocation whose outbox row this transaction has deleted. `enabled` is None when its dispatcher is gone.
+
+    `waited` are the seconds since its event was due, at the first delivery; None later. Ids that are only told are texts.
+    """
 
     id: uuid.UUID
     attempts: int
@@ -128,6 +136,10 @@ class Taken(msgspec.Struct, frozen=True):
     expired: bool | None
     type: str
     target: str
+    dispatcher_id: str
+    event_record_id: str
+    traceparent: str | None
+    waited: float | None
 
 
 class Start(msgspec.Struct, frozen=True):

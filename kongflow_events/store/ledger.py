@@ -16,7 +16,7 @@ SELECT invocations.id, records.event_id, records.name AS event_name, invocations
        invocations.dispatcher_event, invocations.dispatchable, invocations.replay, invocations.status, invocations.reason,
        GREATEST(invocations.attempts, outbox.attempts) AS attempts, invocations.redrives, invocations.last_error,
        invocations.last_outcome, invocations.created_at, invocations.completed_at,
-       GREATEST(outbox.due_at, targets.rests_until) AS due_at
+       CASE WHEN targets.paused_at IS NULL THEN GREATEST(outbox.due_at, targets.rests_until) END AS due_at
   FROM invocations
   JOIN event_records AS records ON records.id = invocations.event_record_id
   LEFT JOIN outbox ON outbox.subject_id = invocations.id

@@ -114,7 +114,8 @@ WITH RECURSIVE lanes(lane, hint_at) AS (
 ), ready AS (
     SELECT lane FROM visited
      WHERE hint_at <= now() AND NOT EXISTS (
-        SELECT FROM targets WHERE dispatcher_id = lane AND GREATEST(rests_until, held_until) > now())
+        SELECT FROM targets
+         WHERE dispatcher_id = lane AND (GREATEST(rests_until, held_until) > now() OR paused_at IS NOT NULL))
 ), due AS (
     SELECT bite.subject_id FROM ready CROSS JOIN LATERAL (
         SELECT subject_id FROM outbox WHERE kind = 'post' AND lane = ready.lane AND {_FREE_EVER}
@@ -130,11 +131,20 @@ _HINT_NEXT = f"""
 WITH due AS (
     SELECT subject_id FROM outbox
      WHERE kind = 'post' AND lane = %(lane)s AND {_FREE_EVER}
-       AND NOT EXISTS (SELECT FROM targets WHERE dispatcher_id = %(lane)s AND rests_until > now())
+       AND NOT EXISTS (
+        SELECT FROM targets WHERE dispatcher_id = %(lane)s AND (rests_until > now() OR paused_at IS NOT NULL))
      ORDER BY hint_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 {_HINT}
 """
+
+
+# A record's own, or that of the event which an invocation is for.
+_TRACEPARENTS = {
+    True: "SELECT id, traceparent FROM event_records WHERE id = ANY(%s) AND traceparent IS NOT NULL",
+    False: """SELECT invocations.id, traceparent FROM invocations JOIN event_records ON event_records.id = event_record_id
+               WHERE invocations.id = ANY(%s) AND traceparent IS NOT NULL""",
+}
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -198,14 +208,14 @@ def hint_lanes(kind: words.Kind, since: datetime, after: uuid.UUID, bite: int, l
 
 
 def hint_targets(after: uuid.UUID, bite: int, limit: int) -> Targets:
-    """Up to `bite` rows of each post's target in turn, but of none that rests or has no place for a call."""
+    """Up to `bite` rows of each post's target in turn, but of none that is paused, rests or has no place for a call."""
     found = db.rows(_HINT_TARGETS, {"after": after, "bite": bite, "limit": limit})
     hinted = [row for row in found if row["subject_id"]]
     return Targets([_hinted(row) for row in hinted], _after(found, hinted, after, limit))
 
 
 def hint_next(lane: uuid.UUID) -> list[uuid.UUID]:
-    """The post that has waited longest for this target, its next hint moved ahead; none while the target rests."""
+    """The post that has waited longest for this target, its next hint moved ahead; none while it rests or is paused."""
     return [row["subject_id"] for row in db.rows(_HINT_NEXT, {"lane": lane})]
 
 
@@ -222,6 +232,11 @@ def still_owed(ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
     """Those of these hinted rows that nobody has got to the end of: neither done, nor to be tried again."""
     owed = "SELECT subject_id FROM outbox WHERE subject_id = ANY(%s) AND hints > 0 AND died_at IS NULL"
     return [row["subject_id"] for row in db.rows(owed, (list(ids),))] if ids else []
+
+
+def traceparents(kind: words.Kind, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """The traces that these rows belong to, of those that belong to one; not asked for unless spans are recorded."""
+    return {row["id"]: row["traceparent"] for row in db.rows(_TRACEPARENTS[kind == "deliver"], (list(ids),))}
 
 
 def unhint(ids: Collection[uuid.UUID]) -> None:

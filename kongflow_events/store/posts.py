@@ -26,7 +26,8 @@ PATIENCE = 0.25
 # The attempt is counted before the call: a worker that dies in it has used one up. Its row is hinted when the lease is
 # over, and not only when the pause after its last hint is, which may be a minute; hint_at is mostly less, and stays.
 # A call that is not let in uses up nothing: its row goes back to its place in the lane, which the relay leaves alone for
-# as long as the target rests or has no place. Of a dispatcher that is disabled nothing is called, so nothing need wait.
+# as long as the target rests or has no place. Of a dispatcher that is disabled nothing is called, so nothing need wait,
+# unless somebody has paused it: what waits then is for him to decide.
 _CLAIM = """
 WITH asked AS MATERIALIZED (
     SELECT lane FROM outbox
@@ -44,7 +45,7 @@ SELECT FROM targets JOIN asked ON dispatcher_id = lane FOR NO KEY UPDATE OF targ
 WITH asked AS (
     SELECT subject_id, lane, at.now, targets.dispatcher_id IS NOT NULL AS limited, under_way.calls,
            COALESCE(environment_id = ANY(%(full)s::uuid[]), FALSE) AS crowded,
-           opened_at IS NOT NULL AND enabled AS probes, rests_until > at.now AND enabled AS rests,
+           opened_at IS NOT NULL AND enabled AS probes, (rests_until > at.now AND enabled) OR paused_at IS NOT NULL AS rests,
            CASE WHEN opened_at IS NOT NULL THEN 1
                 ELSE LEAST((dispatchable->>'maxConcurrency')::integer, %(concurrency)s) END AS most,
            CASE WHEN enabled THEN interval '1 second' / (dispatchable->>'rateLimit')::float8 END AS pace,
@@ -95,7 +96,10 @@ SELECT invocations.id, moved.token, moved.attempts, moved.lane AS dispatcher_id,
               ORDER BY secrets.created_at DESC, secrets.id DESC) AS sealed_secrets,
        dispatchers.enabled, dispatchers.expires_at <= now() AS expired, records.cancelled_at IS NOT NULL AS cancelled,
        records.event_id, records.source, records.name, records.payload_raw, records.context::text AS context,
-       records.timestamp, accounts.identifier AS account
+       records.timestamp, accounts.identifier AS account, records.id AS event_record_id, records.traceparent,
+       CASE WHEN replay = 0 AND redrives = 0 AND moved.attempts = 1
+            THEN extract(epoch FROM clock_timestamp() - GREATEST(records.deliver_at, records.created_at))::float8
+        END AS waited
   FROM moved
   JOIN invocations ON invocations.id = moved.subject_id
   JOIN event_records AS records ON records.id = invocations.event_record_id
@@ -147,8 +151,9 @@ ON CONFLICT DO NOTHING
 class Claimed(msgspec.Struct, frozen=True):
     """A call to be made in `wait` seconds, leased to `token`. `enabled` is None when the dispatcher is gone; JSON as text.
 
-    `limited` says that the dispatcher is one that stays, whose target has a standing and limits. `dispatchable` is the
-    dispatcher's own, as it is now; `sealed_secrets` are a webhook's that sign now, newest first.
+    `waited` are the seconds since its event was due, at the first call of all; None later. `limited` says that the
+    dispatcher is one that stays, whose target has a standing and limits. `dispatchable` is the dispatcher's own, as it is
+    now; `sealed_secrets` are a webhook's that sign now, newest first.
     """
 
     id: uuid.UUID
@@ -170,6 +175,9 @@ class Claimed(msgspec.Struct, frozen=True):
     context: str | None
     timestamp: datetime
     account: str | None
+    event_record_id: uuid.UUID
+    traceparent: str | None
+    waited: float | None
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -193,9 +201,9 @@ class Finished(msgspec.Struct, frozen=True):
 def claim(invocation_id: uuid.UUID, lease: float, concurrency: int, full: Sequence[uuid.UUID] = ()) -> Claimed | None:
     """Lease one due call for `lease` seconds and count its attempt; None when it is done, not due, or leased.
 
-    None too when its target lets no call in: it rests, has as many calls under way as it takes (`concurrency`, or fewer
-    if it says so), or is called as often as it may be; and when its environment is one of those that are `full`. A wait
-    of up to PATIENCE for its turn is the caller's.
+    None too when its target lets no call in: it is paused, rests, has as many calls under way as it takes (`concurrency`,
+    or fewer if it says so), or is called as often as it may be; and when its environment is one of those that are `full`.
+    A wait of up to PATIENCE for its turn is the caller's.
     """
     parameters = {
         "id": invocation_id,

@@ -18,31 +18,31 @@ from kongflow_events.store import db
 
 _PENDING = "invocations_pending_one_shot_key"
 
-# Which dead letters, by conditions that may be NULL: NULL asks nothing. A delivery has no dispatcher and no class.
-_WANTED_INVOCATION = """
+# Which dead letters, by conditions that may be NULL: NULL asks nothing. A delivery has no dispatcher and no class. An event
+# is looked up by its id, for each: as a mere condition the planner may find it cheaper to read all events of that name.
+WANTED_INVOCATION = """
     (%(dispatcher)s::uuid IS NULL OR dispatcher_id = %(dispatcher)s)
     AND (%(error_class)s::text IS NULL OR last_outcome IS NOT DISTINCT FROM %(error_class)s)
     AND (%(since)s::timestamptz IS NULL OR died_at >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR died_at < %(until)s)
-    AND (%(name)s::text IS NULL
-         OR EXISTS (SELECT FROM event_records WHERE event_records.id = event_record_id AND name = %(name)s))
+    AND (%(name)s::text IS NULL OR (SELECT name FROM event_records WHERE event_records.id = event_record_id) = %(name)s)
 """
-_WANTED_DELIVERY = """
+WANTED_DELIVERY = """
     (%(since)s::timestamptz IS NULL OR died_at >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR died_at < %(until)s)
-    AND (%(name)s::text IS NULL OR EXISTS (SELECT FROM event_records WHERE event_records.id = subject_id AND name = %(name)s))
+    AND (%(name)s::text IS NULL OR (SELECT name FROM event_records WHERE event_records.id = subject_id) = %(name)s)
 """
-_DEAD_INVOCATION = "environment_id = %(environment)s AND died_at IS NOT NULL"
-_DEAD_DELIVERY = "kind = 'deliver' AND lane = %(environment)s AND hint_at = 'infinity' AND died_at IS NOT NULL"
+DEAD_INVOCATION = "environment_id = %(environment)s AND died_at IS NOT NULL"
+DEAD_DELIVERY = "kind = 'deliver' AND lane = %(environment)s AND hint_at = 'infinity' AND died_at IS NOT NULL"
 
 # Looks at a bounded stretch of the dead, wanted or not: a step costs the same however few are wanted.
 _NEXT_INVOCATIONS = f"""
-SELECT id, died_at <= %(started)s AND ({_WANTED_INVOCATION}) AS wanted FROM invocations
- WHERE {_DEAD_INVOCATION} AND (%(after)s::uuid IS NULL OR id > %(after)s) ORDER BY id LIMIT %(limit)s
+SELECT id, died_at <= %(started)s AND ({WANTED_INVOCATION}) AS wanted FROM invocations
+ WHERE {DEAD_INVOCATION} AND (%(after)s::uuid IS NULL OR id > %(after)s) ORDER BY id LIMIT %(limit)s
 """
 _NEXT_DELIVERIES = f"""
-SELECT subject_id AS id, died_at <= %(started)s AND ({_WANTED_DELIVERY}) AS wanted FROM outbox
- WHERE {_DEAD_DELIVERY} AND (%(after)s::uuid IS NULL OR subject_id > %(after)s) ORDER BY subject_id LIMIT %(limit)s
+SELECT subject_id AS id, died_at <= %(started)s AND ({WANTED_DELIVERY}) AS wanted FROM outbox
+ WHERE {DEAD_DELIVERY} AND (%(after)s::uuid IS NULL OR subject_id > %(after)s) ORDER BY subject_id LIMIT %(limit)s
 """
 
 # A one-shot dispatcher waits for one event at a time: of several dead letters the oldest goes first, and none while
@@ -120,12 +120,12 @@ class _Statements(NamedTuple):
 
 _STATEMENTS = {
     "invocations": _Statements(
-        f"SELECT count(*) AS count FROM invocations WHERE {_DEAD_INVOCATION} AND {_WANTED_INVOCATION}",
+        f"SELECT count(*) AS count FROM invocations WHERE {DEAD_INVOCATION} AND {WANTED_INVOCATION}",
         _NEXT_INVOCATIONS,
         _REVIVE_INVOCATIONS,
     ),
     "deliveries": _Statements(
-        f"SELECT count(*) AS count FROM outbox WHERE {_DEAD_DELIVERY} AND {_WANTED_DELIVERY}",
+        f"SELECT count(*) AS count FROM outbox WHERE {DEAD_DELIVERY} AND {WANTED_DELIVERY}",
         _NEXT_DELIVERIES,
         _REVIVE_DELIVERIES,
     ),

@@ -14,6 +14,7 @@ from kongflow_events.store import db, deliveries
 _WANTED = """
     records.cancelled_at IS NULL
     AND (records.delivered_at IS NOT NULL OR NOT EXISTS (SELECT FROM outbox WHERE outbox.subject_id = records.id))
+    AND (%(event_id)s::text IS NULL OR records.event_id = %(event_id)s)
     AND (%(name)s::text IS NULL OR records.name = %(name)s)
     AND (%(source)s::text IS NULL OR records.source = %(source)s)
     AND (%(account)s::text IS NULL OR COALESCE(records.external_account_id = (
@@ -46,11 +47,14 @@ SELECT id FROM event_records WHERE id = ANY(%s) AND cancelled_at IS NULL ORDER B
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Which past events; None asks nothing. Times bound when they were stored, `account` is an identifier.
 
+    `event_id` is a sender's, of the only one; it is looked for within the times.
+
     `payload_filter` and `context_filter` are filters as JSON, `dispatchers` the ids of the only ones to deliver to.
     """
 
     since: datetime | None = None
     until: datetime | None = None
+    event_id: str | None = None
     name: str | None = None
     source: str | None = None
     account: str | None = None
@@ -101,6 +105,7 @@ def _parameters(environment_id: uuid.UUID, wanted: Wanted, started: datetime) ->
         "started": started,
         "since": wanted.since,
         "until": wanted.until,
+        "event_id": wanted.event_id,
         "name": wanted.name,
         "source": wanted.source,
         "account": wanted.account,

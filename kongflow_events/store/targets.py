@@ -29,7 +29,13 @@ UPDATE targets
  WHERE dispatcher_id = %(dispatcher)s
 """
 
-# Calls under way and the pace stay: they are the receiver's limits, and no history.
+# A target that was never called has no row yet.
+_PAUSE = """
+INSERT INTO targets (dispatcher_id, paused_at) VALUES (%s, now())
+ON CONFLICT (dispatcher_id) DO UPDATE SET paused_at = COALESCE(targets.paused_at, EXCLUDED.paused_at)
+"""
+
+# Calls under way and the pace stay: they are the receiver's limits, and no history; a pause is its operator's.
 _FORGET = """
 UPDATE targets
    SET failures = 0, failing_since = NULL, opened_at = NULL, pauses = 0, probe = NULL, rests_until = NULL,
@@ -68,3 +74,13 @@ def disable(dispatcher_id: uuid.UUID) -> bool:
 def forget(dispatcher_id: uuid.UUID) -> None:
     """Let a target stand as if it had never been called."""
     db.run(_FORGET, (dispatcher_id,))
+
+
+def pause(dispatcher_id: uuid.UUID) -> None:
+    """Let no call of a dispatcher that stays in until it is resumed; those under way go on."""
+    db.run(_PAUSE, (dispatcher_id,))
+
+
+def resume(dispatcher_id: uuid.UUID) -> None:
+    """Let its calls in again."""
+    db.run("UPDATE targets SET paused_at = NULL WHERE dispatcher_id = %s", (dispatcher_id,))

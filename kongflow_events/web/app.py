@@ -7,8 +7,23 @@ from typing import Any
 
 import falcon
 
-from kongflow_events import limits, settings
-from kongflow_events.web import bulk, dispatchers, docs, events, failures, health, jobs, leave, ledger, middleware, runs
+from kongflow_events import console, limits, settings
+from kongflow_events.web import (
+    accounts,
+    bulk,
+    dispatchers,
+    docs,
+    events,
+    failures,
+    health,
+    jobs,
+    leave,
+    ledger,
+    metrics,
+    middleware,
+    runs,
+    statistics,
+)
 from kongflow_events.web.operations import Route
 from kongflow_events.web.requests import Door
 
@@ -21,6 +36,7 @@ def create_app(current: settings.Settings, is_leaving: Callable[[], bool] = lamb
     app: falcon.App[Any, Any] = falcon.App(
         middleware=[
             middleware.RequestId(),
+            accounts.Accounts(current.slow_request),
             middleware.Cors(),
             middleware.Nowhere(),
             middleware.Limits(),
@@ -31,6 +47,7 @@ def create_app(current: settings.Settings, is_leaving: Callable[[], bool] = lamb
     failures.handle_all(app)
     for path, resource in routes(current):
         app.add_route(path, resource)
+    console.mount(app)
     return app
 
 
@@ -75,7 +92,9 @@ def routes(current: settings.Settings) -> list[Route]:
         ("/api/v2/runs/{run_id}", runs.Run(run_reader, 2)),
         ("/api/v2/runs/{run_id}/statuses", runs.Statuses(run_reader)),
         ("/api/v1/runs/{run_id}/cancel", runs.Cancel(key_spelt)),
+        ("/api/v1/statistics", statistics.Statistics(key)),
         ("/healthz", health.Alive()),
         ("/readyz", health.Ready()),
+        ("/metrics", metrics.Metrics(current)),
     ]
     return [*table, *docs.routes(table)]

@@ -186,6 +186,7 @@ def _past(body: shown.ReplayBody) -> replays.Wanted:
     return replays.Wanted(
         since=dates.at_of(body.since),
         until=dates.at_of(body.until),
+        event_id=_known(body.event_id),
         name=_known(body.name),
         source=_known(body.source),
         account=_known(body.account),

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 import falcon
 
 from kongflow_events import errors, models, schemas, settings, words
-from kongflow_events.schemas import cloudevents
-from kongflow_events.services import ingest
+from kongflow_events.schemas import cloudevents, queries
+from kongflow_events.services import events, ingest
 from kongflow_events.store import db
 from kongflow_events.web.requests import answer, body_of
 
@@ -58,13 +58,12 @@ def store(environment: words.Environment, sent: Sent, response: falcon.Response)
 def answer_page(request: falcon.Request, response: falcon.Response, found: words.Page[models.EventRecord]) -> None:
     """A page of events in the form that the request prefers: our own, or a batch with the next page in a `Link`."""
     response.append_header("Vary", "Accept")
-    page = schemas.event_page(found)
     if request.client_prefers((falcon.MEDIA_JSON, cloudevents.BATCHED)) != cloudevents.BATCHED:
-        answer(response, page)
+        answer(response, schemas.event_page(found, events.list_standings(found.items)))
         return
     answer(response, cloudevents.cloud_events(found.items))
     response.content_type = f"{cloudevents.BATCHED}; charset=utf-8"
-    if page.next_cursor:
-        parameters = {**request.params, "cursor": page.next_cursor}
+    if found.next:
+        parameters = {**request.params, "cursor": queries.encode_cursor(found.next)}
         query = falcon.to_query_str(parameters, comma_delimited_lists=False)
         response.set_header("Link", f'<{request.root_path}{request.path}{query}>; rel="next"')

@@ -181,7 +181,8 @@ class Ephemeral:
 
 
 def _shown(listed: Listed, warnings: Sequence[str] = (), secret: str | None = None) -> schemas.Dispatcher:
-    target = None if listed.standing is None else schemas.target(listed.standing, rests=listed.rests)
+    standing = listed.standing
+    target = None if standing is None else schemas.target(standing, rests=listed.rests, paused_at=listed.paused_at)
     return schemas.dispatcher(
         listed.row, listed.names, listed.account, listed.public_key, target=target, warnings=warnings, secret=secret
     )

@@ -62,7 +62,7 @@ def _too_many(
 
 
 def _away(request: falcon.Request, response: falcon.Response, error: Exception, _: dict[str, Any]) -> None:
-    log.warning("cannot serve now", path=request.path, reason=str(error).strip(), request_id=request.context.id)
+    log.warning("cannot serve now", path=request.path, reason=str(error).strip())
     response.set_header("Retry-After", _RETRY_AFTER)
     _send(response, 503, schemas.Refusal("The service cannot answer now; try again, an event with the same id"))
 
@@ -70,7 +70,7 @@ def _away(request: falcon.Request, response: falcon.Response, error: Exception, 
 def _unforeseen(request: falcon.Request, response: falcon.Response, error: Exception, _: dict[str, Any]) -> None:
     if isinstance(error, (falcon.HTTPError, falcon.HTTPStatus)):
         raise error
-    log.error("unforeseen", path=request.path, request_id=request.context.id, exc_info=error)
+    log.error("unforeseen", path=request.path, exc_info=error)
     _send(response, 500, schemas.Unforeseen("Internal Server Error", request.context.id))
 
 

@@ -7,6 +7,7 @@ import secrets
 from typing import Any, Final
 
 import falcon
+import structlog
 
 from kongflow_events import errors
 
@@ -23,6 +24,9 @@ class RequestId:
         given = request.get_header("X-Request-Id")
         request.context.id = given if given and _GOOD_ID.fullmatch(given) else secrets.token_hex(16)
         response.set_header("X-Request-Id", request.context.id)
+        # The thread has served others before.
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request.context.id)
 
 
 class Cors:

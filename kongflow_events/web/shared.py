@@ -32,7 +32,9 @@ TOPICS: Final = {
     "dispatchers": ("Dispatchers", "Rules: these names, this source, these filters; this is what they set off."),
     "jobs": ("Jobs", "What runs: registered with what starts it, or attached to a dynamic trigger."),
     "runs": ("Runs", "Executions of a job for an event."),
+    "statistics": ("Statistics", "What came in over time, and what became of it."),
     "health": ("Health", "Whether the service is there. No key is needed."),
+    "metrics": ("Metrics", "What Prometheus reads."),
     "docs": ("This document", "The API about itself. No key is needed."),
     "cors": ("Preflights", "What browsers ask for pages of other origins. No key is needed."),
 }

@@ -6,9 +6,9 @@ import signal
 import sys
 from typing import Final
 
-from kongflow_events import logs, settings
+from kongflow_events import gathering, logs, settings, traces
 from kongflow_events.processes import stop_at_masters_death
-from kongflow_events.store import db
+from kongflow_events.store import db, readers
 from kongflow_events.web import leave
 from kongflow_events.web.app import create_app
 
@@ -17,12 +17,15 @@ _STATEMENT_SECONDS: Final = 3
 
 try:
     _current = settings.current()
+    gathering.gather(_current)
+    traces.begin(_current, "web")
 except settings.BadSettings as error:
     sys.exit(f"kongflow-events: {error}")
 
 is_leaving = leave.on_sigterm(_current.stop_grace)
 # An orphan would go on serving, and share the port with those that are started in its place: it goes at once.
 stop_at_masters_death(signal.SIGINT)
-logs.configure()
+logs.configure(_current.log_level, _current.log_format)
 db.connect(_current.database_url, _current.pool_size, statement_seconds=_STATEMENT_SECONDS)
+readers.connect(_current.database_url, _current.console_timeout)
 app = create_app(_current, is_leaving)

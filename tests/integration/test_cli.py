@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -65,7 +66,7 @@ class TestApi:
         assert (later["payload"], later["context"]) == ({"n": 2}, 1)
         listed = run("events", "list", "--name", "later").stdout.splitlines()
         assert listed[0].split() == ["ID", "NAME", "STATE", "DELIVER", "AT"]
-        assert listed[1].split()[:3] == [later["id"], "later", "not"]
+        assert listed[1].split()[:3] == [later["id"], "later", "pending"]
         assert [event["id"] for event in from_json("events", "list", "--account", "acme")["data"]] == [later["id"]]
         assert "no runs" in run("events", "show", later["id"]).stdout
 
@@ -274,18 +275,43 @@ class TestAdmin:
         assert (result.exit_code, result.stderr) == (2, "error: KONGFLOW_TIKC_MS: no such setting\n")
 
 
-def test_version_and_help_are_there() -> None:
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+# What runs until it is stopped, and what prints a text to be kept.
+TEXTS = {("dev",), ("scheduler",), ("listen",), ("openapi",), ("completion",), ("export",)}
+
+
+@pytest.mark.parametrize("path", [" ".join(path) for path, _ in commands(main)])
+def test_every_command_explains_itself_with_an_example_and_speaks_json(path: str) -> None:
+    words = tuple(path.split())
+    command = dict(commands(main))[words]
+
+    assert "Usage" in run(*words, "--help").stdout
+    assert command.help
+    assert ("Example: " in command.help) or not command.params or words in {("dev",), ("migrate",), ("keys",)}
+    assert any("--json" in one.opts for one in command.params) or words in TEXTS or words[0] == "deploy"
+
+
+def test_the_version_is_there() -> None:
     assert "kongflow-events" in run("--version").stdout
-    for command in (
-        "dev",
-        "migrate",
-        "scheduler",
-        "send",
-        "events",
-        "dispatchers",
-        "webhooks",
-        "listen",
-        "env",
-        "keys",
-    ):
-        assert "Usage" in run(command, "--help").stdout
+
+
+class TestCompletion:
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_a_shell_is_told_how_to_complete(self, shell: str) -> None:
+        assert "_KONGFLOW_EVENTS_COMPLETE" in run("completion", shell).stdout
+
+    def test_bash_completes_commands_and_options(self) -> None:
+        program = (
+            f'source <({BIN}/kongflow-events completion bash); PATH={BIN}:$PATH; COMP_WORDS=(kongflow-events "$1");'
+            "COMP_CWORD=1; _kongflow_events_completion kongflow-events; echo ${COMPREPLY[@]}"
+        )
+        said = subprocess.run(["bash", "-c", program, "-", "d"], capture_output=True, text=True, check=True).stdout
+
+        assert said.split() == ["dead", "deploy", "dev", "dispatchers", "doctor"]

@@ -502,7 +502,8 @@ class TestIdentity:
         first = alice.send(id="1", payload={"a": 1}, options={"deliverAfter": 60})
 
         assert self.conflict(structured(alice, {**MINIMAL, "data": {"a": 2}}))
-        assert alice.get(URL).json["data"] == [first]
+        [listed] = alice.get(URL).json["data"]
+        assert first.items() <= listed.items()
 
     def test_another_tenants_event_is_no_conflict(self, alice: Api, bob: Api) -> None:
         structured(alice, MINIMAL)

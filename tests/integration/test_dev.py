@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 from click.testing import CliRunner
@@ -60,6 +62,20 @@ def test_the_example_of_the_readme_works_and_a_second_start_finds_everything(hom
     with dev(home, port) as (http, _):
         assert (home / "dev.env").read_text() == first
         assert runs(http, "1") == 1
+
+
+def test_the_printed_link_opens_the_console_once(home: Path) -> None:
+    with dev(home, free_port()):
+        printed = home.parent / "dev.log"
+        eventually(lambda: "/console/link/" in printed.read_text(), 40)
+        link = next(word for word in printed.read_text().split() if "/console/link/" in word)
+        browser = build_opener(HTTPCookieProcessor())
+
+        with browser.open(link) as page:
+            assert page.url.endswith("/overview")
+            assert b"The last hour, by the minute" in page.read()
+        with pytest.raises(HTTPError, match="401"):
+            build_opener(HTTPCookieProcessor()).open(link)
 
 
 def test_webhooks_are_signed_with_the_same_secret_after_another_start(home: Path) -> None:

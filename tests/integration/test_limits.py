@@ -214,7 +214,7 @@ class TestKeys:
 
     def test_only_so_many_refusals_are_remembered(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(limits, "_REMEMBERED", 3)
-        limit = limits.Limit("x", 0.001, 1)
+        limit = limits.Limit("x", "key", 0.001, 1)
         for _ in range(10):
             owner = uuid.uuid4()
             limits.take(limit, owner)
@@ -311,7 +311,7 @@ taken = []
 def take():
     while True:
         try:
-            limits.take(limits.Limit("x", 0.001, 300), uuid.UUID(int=1))
+            limits.take(limits.Limit("x", "key", 0.001, 300), uuid.UUID(int=1))
         except errors.TooManyRequests:
             return
         taken.append(1)
@@ -323,7 +323,7 @@ print(len(taken))
     WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
     def test_two_processes_at_once_take_exactly_the_burst(self, store: str) -> None:
-        limits.take(limits.Limit("x", 0.001, 300), uuid.UUID(int=1))
+        limits.take(limits.Limit("x", "key", 0.001, 300), uuid.UUID(int=1))
         program = [sys.executable, "-c", self.PROGRAM, store]
         with db.unit(), db.atomic():
             db.rows("SELECT FROM token_buckets FOR UPDATE")
@@ -346,7 +346,7 @@ print(len(taken))
 
     @pytest.mark.parametrize("rate", [settings.SLOWEST_RATE, 1_000_000.0])
     def test_the_bounds_of_the_settings_are_within_those_of_numbers(self, rate: float) -> None:
-        limit, owner = limits.Limit("x", rate, 1_000_000_000), uuid.uuid4()
+        limit, owner = limits.Limit("x", "key", rate, 1_000_000_000), uuid.uuid4()
         limits.take(limit, owner, 2_000_000_000)
         later(3600)
         try:
@@ -358,14 +358,14 @@ print(len(taken))
 
     def test_a_limit_that_was_changed_holds_at_once(self) -> None:
         owner = uuid.uuid4()
-        limits.take(limits.Limit("x", 0.001, 1000), owner)
-        lower = limits.take(limits.Limit("x", 0.001, 2), owner)
+        limits.take(limits.Limit("x", "key", 0.001, 1000), owner)
+        lower = limits.take(limits.Limit("x", "key", 0.001, 2), owner)
 
         assert lower is not None
         assert (lower.limit, lower.remaining) == (2, 1)
 
     def test_only_full_buckets_are_deleted(self) -> None:
-        limit = limits.Limit("x", 0.1, 2)
+        limit = limits.Limit("x", "key", 0.1, 2)
         owners = [uuid.uuid4() for _ in range(2)]
         for owner, tokens in zip(owners, (1, 2), strict=True):
             limits.take(limit, owner, tokens)
@@ -378,7 +378,7 @@ print(len(taken))
             assert expire.expire_buckets() == 1
 
     def test_the_scheduler_deletes_them(self) -> None:
-        limits.take(limits.Limit("x", 1.0, 1), uuid.uuid4())
+        limits.take(limits.Limit("x", "key", 1.0, 1), uuid.uuid4())
         later(10)
         memory = broker.MemoryBroker()
         hints = broker.MemoryHints(dict.fromkeys(words.KINDS, memory), batch=100, high_water=100)

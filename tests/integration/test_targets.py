@@ -103,7 +103,7 @@ class Target:
         with db.unit():
             listed = dispatchers.get_event_dispatcher(self.environment, str(self.id))
             assert listed.standing is not None
-            target = schemas.target(listed.standing, rests=listed.rests)
+            target = schemas.target(listed.standing, rests=listed.rests, paused_at=listed.paused_at)
             return schemas.dispatcher(listed.row, listed.names, listed.account, target=target)
 
     def age(self, time: str) -> None:
@@ -596,7 +596,7 @@ class TestCircuit:
                 target.environment, str(target.id), schemas.DispatcherChange(enabled=True)
             )
 
-        assert target.shown().target == schemas.target(circuits.Standing(), rests=False)
+        assert target.shown().target == schemas.target(circuits.Standing(), rests=False, paused_at=None)
         assert len(claimed(*target.deliver(4))) == 4
 
     def test_a_success_among_failures_begins_the_count_anew(self, alice: words.Environment) -> None:

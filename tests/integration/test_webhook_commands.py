@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from standardwebhooks import Webhook
 
 from kongflow_events import models
 from kongflow_events.services import deliver, post
-from kongflow_events.store import db
+from kongflow_events.store import db, targets
 from tests import factory, receiver
 from tests.integration.test_cli import from_json, run, service
 from tests.processes import BIN, end
@@ -160,6 +161,16 @@ class TestWebhooks:
         resting = f"not called: the target rests until {listed['target']['resumesAt']}; "
         assert (told.exit_code, told.stdout) == (1, resting + 'PATCH it with {"enabled": true} to try now\n')
         assert len(target.calls) == 1
+
+    def test_of_a_paused_one_a_test_says_since_when_and_what_to_do(self) -> None:
+        made = create("http://127.0.0.1:9/")
+        with db.unit():
+            targets.pause(uuid.UUID(made["id"]))
+        told = run("webhooks", "test", made["id"], "--wait", "0")
+
+        [listed] = from_json("webhooks", "list")
+        since = f"not called: it is paused since {listed['target']['pausedAt']}; "
+        assert (told.exit_code, told.stdout) == (1, since + 'PATCH it with {"paused": false} to go on\n')
 
 
 class Listening:

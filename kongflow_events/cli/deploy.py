@@ -1,0 +1,107 @@
+"""`deploy`: what runs the processes on servers, as files to look at, to change, and to put in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from kongflow_events.cli import output
+
+_FOLDER: Final = "deployment"
+_WEB: Final = ("127.0.0.1:8031", "127.0.0.1:8032")
+_UNITS: Final = (
+    "kongflow.target",
+    "kongflow-migrate.service",
+    "kongflow-web@.service",
+    "kongflow-worker@.service",
+    "kongflow-poster@.service",
+    "kongflow-scheduler.service",
+)
+
+
+def _web(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--web", multiple=True, default=_WEB, show_default=True, metavar="HOST:PORT", help="A web process; several."
+    )(command)
+
+
+@click.group()
+def deploy() -> None:
+    """Print what runs the processes on servers; docs/deploy.md says how to use it."""
+
+
+@deploy.command("systemd")
+@click.option("--prefix", default="/opt/kongflow", show_default=True, help="The virtual environment.")
+@_web
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), default=None, help="Write files into a folder.")
+def systemd(prefix: str, web: Sequence[str], to: Path | None) -> None:
+    """Print systemd units: one for each type of process, and a target that starts them all.
+
+    Example: kongflow-events deploy systemd --to /etc/systemd/system
+    """
+    for name in _UNITS:
+        _put(name, _rendered(f"systemd/{name}", prefix=prefix, web=web), to)
+
+
+@deploy.command("nginx")
+@click.option("--listen", default="80", show_default=True, metavar="[HOST:]PORT", help="Where nginx listens.")
+@_web
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), default=None, help="Write it into a folder.")
+def nginx(listen: str, web: Sequence[str], to: Path | None) -> None:
+    """Print a configuration for nginx that buffers requests, so that a slow sender costs the service nothing.
+
+    Example: kongflow-events deploy nginx --to /etc/nginx/conf.d
+    """
+    text = _rendered("nginx.conf", listen=listen, web=web)
+    _put("kongflow.conf", text, to)
+
+
+@deploy.command("compose")
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), default=None, help="Write it into a folder.")
+def compose(to: Path | None) -> None:
+    """Print a compose file with PostgreSQL, RabbitMQ and every process.
+
+    Example: kongflow-events deploy compose > compose.yaml
+    """
+    _put("compose.yaml", _rendered("compose.yaml"), to)
+
+
+@deploy.command("docker")
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), default=None, help="Write it into a folder.")
+def docker(to: Path | None) -> None:
+    """Print the Dockerfile of the image that the compose file names.
+
+    Example: kongflow-events deploy docker > Dockerfile
+    """
+    _put("Dockerfile", _rendered("Dockerfile"), to)
+
+
+def _rendered(name: str, **values: Any) -> str:
+    # Not when the command starts: it costs more than the rest of it.
+    import jinja2
+
+    text = resources.files("kongflow_events").joinpath(_FOLDER, name).read_text(encoding="utf-8")
+    # What is made here is read by nginx, systemd and compose, none of which is HTML.
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=jinja2.select_autoescape(default_for_string=False),
+    )
+    template = environment.from_string(text)
+    return template.render(version=metadata.version("kongflow-events"), **values)
+
+
+def _put(name: str, text: str, to: Path | None) -> None:
+    if to is None:
+        click.echo(f"# {name}\n{text}" if name in _UNITS else text, nl=False)
+        return
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        (to / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        output.fail(f"{to / name} cannot be written: {error.strerror}")
+    click.echo(str(to / name))

@@ -1,0 +1,41 @@
+"""What the filters in a page's URL ask for. What cannot be is not asked, but for a time, which is told."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from kongflow_events import errors, words
+from kongflow_events.console.visits import Visit
+
+Word = TypeVar("Word", bound=str)
+
+
+def text(visit: Visit, name: str) -> str | None:
+    """The text of a filter, without white space around it; None for none."""
+    return visit.query.get(name, "").strip() or None
+
+
+def choice(visit: Visit, name: str, choices: Collection[Word]) -> Word | None:
+    """One of the choices of a filter; None for none of them."""
+    return next((one for one in choices if one == visit.query.get(name)), None)
+
+
+def row_id(visit: Visit, name: str) -> uuid.UUID | None:
+    """The id of a row; one that cannot exist is one that nothing has."""
+    given = text(visit, name)
+    return None if given is None else words.as_id(given)
+
+
+def moment(visit: Visit, name: str) -> datetime | None:
+    """A time, in UTC unless it says otherwise; raises Refused for a text that is none."""
+    given = text(visit, name)
+    if given is None:
+        return None
+    try:
+        at = datetime.fromisoformat(given)
+    except ValueError:
+        raise errors.Refused(f"{name} is not a time: write it as 2026-06-17T09:30") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,0 +1,198 @@
+"""Dead letters: what used up its attempts, redriven or dismissed, one by one or many at a pace."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple, get_args
+
+import msgspec
+
+from kongflow_events import errors, models, words
+from kongflow_events.console import asking, door
+from kongflow_events.console.visits import Done, View, Visit
+from kongflow_events.services import bulk_operations, redrive
+from kongflow_events.store import console_dead_letters, console_dispatchers
+from kongflow_events.store.redrives import Wanted
+
+_PAGE: Final = 25
+_OPERATIONS: Final = 5
+CLASSES: Final[tuple[words.ErrorClass, ...]] = get_args(words.ErrorClass)
+KINDS: Final = (redrive.INVOCATIONS, redrive.DELIVERIES)
+# Rows a second, from careful to quick; the first is what the API takes when nothing is said.
+RATES: Final = (100, 10, 1000)
+
+
+class DeadLetters:
+    """All of the environment."""
+
+    @door.page
+    def on_get(self, visit: Visit) -> View:
+        """List those that the filters in the URL ask for, and the redrives of late."""
+        wanted, before = _wanted(visit), asking.row_id(visit, "before")
+        found = console_dead_letters.newest(visit.environment.id, wanted, before, _PAGE)
+        operations = bulk_operations.list_operations(visit.environment, redrive.KIND, limit=_OPERATIONS)
+        values = {
+            "wanted": wanted,
+            "kinds": KINDS,
+            "classes": CLASSES,
+            "found": found,
+            "called": console_dispatchers.called([one.dispatchable for one in found.items if one.dispatchable]),
+            "redrive": visit.at("dead", "redrive", **_asked(wanted)),
+            "newest": visit.at("dead", **_asked(wanted)) if before else None,
+            "older": visit.at("dead", **_asked(wanted), before=found.next) if found.next else None,
+            "tabs": [(kind, visit.at("dead", of=kind)) for kind in KINDS],
+            "operations": [(one, progress(one)) for one in operations.items],
+            "filtered": wanted != Wanted(of=wanted.of),
+        }
+        return View("dead.html", values)
+
+    on_head: Any = on_get
+
+
+class RedriveOne:
+    """New attempts for one."""
+
+    @door.change("dead-letter.redrive")
+    def on_post(self, visit: Visit) -> Done:
+        """Give it new attempts, due now."""
+        of, subject = _subject(visit)
+        (redrive.redrive_event if of == redrive.DELIVERIES else redrive.redrive_invocation)(visit.environment, subject)
+        return Done(_named(of, subject), "It has new attempts, beginning now", visit.at("dead", of=of))
+
+
+class DismissOne:
+    """The end of one."""
+
+    @door.change("dead-letter.dismiss")
+    def on_post(self, visit: Visit) -> Done:
+        """End it for good."""
+        of, subject = _subject(visit)
+        (redrive.dismiss_event if of == redrive.DELIVERIES else redrive.dismiss_invocation)(visit.environment, subject)
+        return Done(_named(of, subject), "It is dismissed", visit.at("dead", of=of))
+
+
+class RedriveMany:
+    """New attempts for all that the filters ask for."""
+
+    @door.page
+    def on_get(self, visit: Visit) -> View:
+        """Count them first."""
+        wanted = _wanted(visit)
+        values = {
+            "wanted": wanted,
+            "asked": _given(_asked(wanted)),
+            "total": redrive.count_dead(visit.environment, wanted),
+            "rates": RATES,
+            "to": visit.at("dead", "redrive", **_asked(wanted)),
+            "back": visit.at("dead", **_asked(wanted)),
+        }
+        return View("redrive-new.html", values)
+
+    on_head: Any = on_get
+
+    @door.change("dead-letters.redrive")
+    def on_post(self, visit: Visit) -> Done:
+        """Begin."""
+        wanted = _wanted(visit)
+        rate = next((one for one in RATES if str(one) == visit.form.get("rate")), RATES[0])
+        started = redrive.start_redrive(visit.environment, wanted, rate)
+        return Done(
+            f"redrive {started.id}",
+            "The redrive has begun",
+            visit.at("dead", "redrives", started.id),
+            details={**_given(started.criteria), "rate": rate, "total": started.total},
+        )
+
+
+class Redrive:
+    """A redrive of many."""
+
+    @door.page
+    def on_get(self, visit: Visit, redrive_id: str) -> View:
+        """Show how far it is; the picture of it refreshes itself while it runs."""
+        found = bulk_operations.get_operation(visit.environment, redrive.KIND, redrive_id)
+        return View("redrive.html", {"operation": found, "progress": progress(found)})
+
+    on_head: Any = on_get
+
+
+class RedriveProgress:
+    """How far a redrive is, as the part of its page that changes."""
+
+    @door.page
+    def on_get(self, visit: Visit, redrive_id: str) -> View:
+        """Draw it."""
+        found = bulk_operations.get_operation(visit.environment, redrive.KIND, redrive_id)
+        return View("redrive-progress.html", {"operation": found, "progress": progress(found)})
+
+
+class StopRedrive:
+    """The end of a redrive before its time."""
+
+    @door.change("dead-letters.redrive.stop")
+    def on_post(self, visit: Visit, redrive_id: str) -> Done:
+        """End it after the step that is under way; what it did stays."""
+        stopped = bulk_operations.cancel_operation(visit.environment, redrive.KIND, redrive_id)
+        return Done(
+            f"redrive {stopped.id}",
+            f"It is stopped; {stopped.done} have new attempts",
+            visit.at("dead", "redrives", stopped.id),
+        )
+
+
+class Progress(NamedTuple):
+    """How far an operation is: rows passed of those that there were, and whether it goes on."""
+
+    seen: int
+    total: int
+    running: bool
+    percent: int
+
+
+def progress(operation: models.BulkOperation) -> Progress:
+    """How far an operation is."""
+    # Rows that were redriven one by one meanwhile are never seen: an end is an end.
+    seen = operation.total if operation.state == "DONE" else min(operation.seen, operation.total)
+    percent = 100 if operation.state == "DONE" else round(100 * seen / max(operation.total, 1))
+    return Progress(seen, operation.total, operation.state == "RUNNING", percent)
+
+
+def _wanted(visit: Visit) -> Wanted:
+    of = asking.choice(visit, "of", KINDS) or redrive.INVOCATIONS
+    common = Wanted(
+        of=of,
+        name=asking.text(visit, "name"),
+        since=asking.moment(visit, "since"),
+        until=asking.moment(visit, "until"),
+    )
+    if of == redrive.DELIVERIES:
+        return common
+    return msgspec.structs.replace(
+        common,
+        dispatcher=asking.row_id(visit, "dispatcher"),
+        error_class=asking.choice(visit, "error_class", CLASSES),
+    )
+
+
+def _asked(wanted: Wanted) -> dict[str, Any]:
+    """The filters as they stand in a URL."""
+    return {
+        **msgspec.structs.asdict(wanted),
+        "since": wanted.since and wanted.since.isoformat(),
+        "until": wanted.until and wanted.until.isoformat(),
+    }
+
+
+def _given(filters: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in filters.items() if value is not None}
+
+
+def _subject(visit: Visit) -> tuple[str, str]:
+    """What a form is about: an invocation by its id, or an event by its sender's."""
+    of = visit.form.get("of", "")
+    if of not in KINDS:
+        raise errors.Refused("The form does not say what it is about")
+    return of, visit.form.get("id", "")
+
+
+def _named(of: str, subject: str) -> str:
+    return f"{'event' if of == redrive.DELIVERIES else 'invocation'} {subject}"

@@ -1,0 +1,112 @@
+"""What an operator's doctor looks at: the server, what is owed and by whom forgotten, and the clocks."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from kongflow_events.store import db
+
+# Rows that are looked at, so that a backlog of millions does not make the doctor slow.
+MOST: Final = 200_000
+
+_SERVER = """
+SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS read_only,
+       current_setting('max_connections')::int AS connections,
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connected
+"""
+
+# `post` is left to the receivers: what waits for a slow one waits rightly.
+_OWED = f"""
+SELECT kind, count(*) AS rows,
+       count(*) FILTER (WHERE died_at IS NULL AND kind <> 'post' AND hint_at < now() - interval '1 minute') AS forgotten,
+       count(*) FILTER (WHERE died_at IS NULL AND lease_until < now() - interval '5 minutes') AS abandoned,
+       count(died_at) AS dead,
+       COALESCE(extract(epoch FROM now() - min(due_at) FILTER (WHERE died_at IS NULL)), 0)::float AS oldest
+  FROM (SELECT * FROM outbox LIMIT {MOST}) AS looked_at
+ GROUP BY kind ORDER BY kind
+"""
+
+_TARGETS = """
+SELECT count(*) FILTER (WHERE opened_at IS NOT NULL AND disabled_at IS NULL) AS open, count(disabled_at) AS disabled
+  FROM targets WHERE opened_at IS NOT NULL OR disabled_at IS NOT NULL
+"""
+
+_DEAD = f"SELECT count(*) AS dead FROM (SELECT FROM invocations WHERE died_at IS NOT NULL LIMIT {MOST}) AS looked_at"
+
+_NEWEST = "SELECT id, created_at FROM event_records ORDER BY created_at DESC LIMIT 50"
+
+
+class Server(msgspec.Struct, frozen=True):
+    """The PostgreSQL: its version as 150004, whether it takes writes, its connections and how many are taken."""
+
+    version: int
+    read_only: bool
+    connections: int
+    connected: int
+
+
+class Owed(msgspec.Struct, frozen=True):
+    """What of one kind is owed."""
+
+    kind: str
+    rows: int
+    # Those that no worker was told of for a minute, those whose lease ran out five minutes ago, and dead deliveries.
+    forgotten: int
+    abandoned: int
+    dead: int
+    # Seconds since the first of those that are not dead was due.
+    oldest: float
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """A process, and how many seconds ago it last said that it lives."""
+
+    kind: str
+    instance: str
+    age: float
+
+
+def server() -> Server:
+    """The server that this process is connected to."""
+    return Server(**db.rows(_SERVER)[0])
+
+
+def owed() -> list[Owed]:
+    """What is owed, by kind, of the first MOST rows."""
+    return [Owed(**row) for row in db.rows(_OWED)]
+
+
+def dead() -> int:
+    """How many invocations are dead letters, up to MOST."""
+    found: int = db.rows(_DEAD)[0]["dead"]
+    return found
+
+
+def targets() -> tuple[int, int]:
+    """How many targets are left alone because they fail, and how many the service has disabled."""
+    row = db.rows(_TARGETS)[0]
+    return row["open"], row["disabled"]
+
+
+def beats() -> list[Beat]:
+    """Every process that said within a day that it lives, the latest first."""
+    found = db.rows(
+        "SELECT kind, instance, extract(epoch FROM now() - beat_at)::float AS age FROM process_heartbeats ORDER BY age"
+    )
+    return [Beat(**row) for row in found]
+
+
+def newest_ids() -> list[tuple[uuid.UUID, datetime]]:
+    """The newest events' ids, which hold the time of the process that made them, and their times by the database."""
+    rows: list[dict[str, Any]] = db.rows(_NEWEST)
+    return [(row["id"], row["created_at"]) for row in rows]
+
+
+def clock() -> datetime:
+    """The database's clock at this moment."""
+    at: datetime = db.rows("SELECT clock_timestamp() AS now")[0]["now"]
+    return at

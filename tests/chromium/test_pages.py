@@ -1,0 +1,139 @@
+"""Every page of the console, light and dark: it can be used by anybody, fits a phone, and no browser complains of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, StorageState
+
+from tests import node
+from tests.chromium.conftest import Console, Visitor
+from tests.chromium.shop import SCRIPTS
+
+pytestmark = pytest.mark.slow
+
+DESK = {"width": 1280, "height": 800}
+PHONE = {"width": 360, "height": 740}
+
+# The pages of an environment, by what they are called.
+PAGES: dict[str, Callable[[Console], str]] = {
+    "overview": lambda console: console.at("overview"),
+    "events": lambda console: console.at("events"),
+    "event": lambda console: console.at("events", console.shop.records["order-1003"]),
+    "unmatched-event": lambda console: console.at("events", console.shop.records["order-1007"]),
+    "dispatchers": lambda console: console.at("dispatchers"),
+    "dispatcher": lambda console: console.at("dispatchers", console.shop.dispatchers["warehouse"]),
+    "dead-letters": lambda console: console.at("dead"),
+    "dead-deliveries": lambda console: console.at("dead?of=deliveries"),
+    "dead-letters-counted": lambda console: console.at("dead", "redrive"),
+    "redrive": lambda console: console.at("dead", "redrives", console.shop.redrive),
+    "runs": lambda console: console.at("runs"),
+    "run": lambda console: console.at("runs", console.shop.run),
+    "keys": lambda console: console.at("keys"),
+    "audit-log": lambda console: console.at("audit"),
+    "environments": lambda console: f"{console.url}/console/environments",
+    "nothing-there": lambda console: console.at("nothing"),
+}
+# What docs/console.md shows; README.md the first in both.
+PICTURES = {
+    "overview": ("light", "dark"),
+    "event": ("light", "dark"),
+    "dispatcher": ("light", "dark"),
+    **dict.fromkeys(
+        ("events", "dispatchers", "dead-letters", "redrive", "runs", "run", "keys", "audit-log"), ("light",)
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The accessibility checker, as a script."""
+    return node.file_of("axe-core/axe.min.js")
+
+
+@pytest.fixture
+def open_page(chromium: Browser, sessions: dict[str, StorageState], visitors: list[Visitor]) -> Callable[..., Page]:
+    """Opens a page in a window of its own."""
+
+    def opened(url: str, viewport: dict[str, int], scheme: str = "light", name: str = "olga") -> Page:
+        context = chromium.new_context(storage_state=sessions[name], viewport=viewport, color_scheme=scheme)
+        visitors.append(Visitor(context))
+        page = visitors[-1].page
+        answer = page.goto(url)
+        assert answer is not None
+        assert answer.status == (404 if url.endswith("/nothing") else 200)
+        if answer.status != 200:
+            visitors[-1].complaints.clear()
+        return page
+
+    return opened
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_keeps_anybody_from_using_it(
+    console: Console,
+    open_page: Callable[..., Page],
+    axe: str,
+    name: str,
+    scheme: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    page = open_page(PAGES[name](console), DESK, scheme)
+    folder = request.config.getoption("--screenshots")
+    if folder and scheme in PICTURES.get(name, ()):
+        page.screenshot(path=Path(folder) / f"{name}-{scheme}.png")
+
+    assert serious(page, axe) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_it_fits_a_phone(console: Console, open_page: Callable[..., Page], axe: str, name: str) -> None:
+    page = open_page(PAGES[name](console), PHONE)
+
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert serious(page, axe) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["overview", "events", "dispatchers", "dead", "dead?of=deliveries", "runs", "keys", "audit"]
+)
+def test_what_attackers_write_is_only_shown(console: Console, open_page: Callable[..., Page], name: str) -> None:
+    page = open_page(console.at(name, attacked=True), DESK)
+
+    harmless(page)
+
+
+def test_what_attackers_write_is_only_shown_where_there_is_all_of_it(
+    console: Console, open_page: Callable[..., Page]
+) -> None:
+    attacks = [record for event_id, record in console.shop.records.items() if event_id.startswith("attack")]
+    assert len(attacks) == len(SCRIPTS)
+    page = open_page(console.at("dispatchers", console.shop.dispatchers["attacked"], attacked=True), DESK)
+    harmless(page)
+    for record in attacks:
+        page.goto(console.at("events", record, attacked=True))
+        harmless(page)
+
+
+def harmless(page: Page) -> None:
+    """Nothing of the page's content is more than a text."""
+    assert (
+        page.locator("main script, main img, main iframe, main [onerror], main [onload], main [onfocus]").count() == 0
+    )
+    assert page.locator('a[href^="javascript"]').count() == 0
+    assert page.evaluate("window.ran") is None
+
+
+def serious(page: Page, axe: str) -> list[Any]:
+    """What axe-core finds that is serious or critical: the rule, and where."""
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        (one["id"], [each["html"] for each in one["nodes"]])
+        for one in found["violations"]
+        if one["impact"] in {"serious", "critical"}
+    ]

@@ -1,0 +1,252 @@
+"""What `deploy` prints: read by systemd, nginx and compose themselves, and run where that can be done."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from kongflow_events.processes import die_with_parent
+from kongflow_events.services import environments, keys
+from kongflow_events.store import db
+from tests.integration.test_cli import run
+from tests.processes import Http, end, procfile, query, running
+from tests.servers import RabbitMQ, eventually, free_port
+
+PREFIX = Path(sys.prefix)
+NGINX = "/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else shutil.which("nginx") or "nginx"
+# What a machine chooses: the Procfile's platform sets a port and a number of workers, a template has its own.
+CHOSEN = {
+    "0.0.0.0 --port ${PORT:-8030}": "ADDRESS",
+    "127.0.0.1 --port %i": "ADDRESS",
+    "0.0.0.0 --port 8030": "ADDRESS",
+    "${WEB_CONCURRENCY:-1}": "1",
+    f"{PREFIX}/bin/": "",
+}
+
+
+def deployed(tmp_path: Path, *words: str) -> list[Path]:
+    result = run("deploy", *words, "--to", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    return [Path(line) for line in result.stdout.splitlines()]
+
+
+def general(command: str) -> str:
+    for said, meant in CHOSEN.items():
+        command = command.replace(said, meant)
+    return command
+
+
+def units(tmp_path: Path) -> dict[str, str]:
+    """The command of each unit, by its name."""
+    files = deployed(tmp_path, "systemd", "--prefix", str(PREFIX))
+    texts = {file.name: file.read_text() for file in files}
+    return {
+        name: found[1] for name, text in texts.items() if (found := re.search("^ExecStart=(.*)$", text, re.MULTILINE))
+    }
+
+
+def test_units_and_containers_run_what_the_procfile_runs(tmp_path: Path) -> None:
+    wanted = {name: general(command) for name, command in procfile().items()}
+    wanted["migrate"] = wanted.pop("release")
+
+    commands = {re.split("[-@.]", name)[1]: general(command) for name, command in units(tmp_path).items()}
+    assert commands == wanted
+    [file] = deployed(tmp_path, "compose")
+    contained = re.findall(r"^  (\w+):\n(?:    .*\n|\n)*?    command: (.*)$", file.read_text(), re.MULTILINE)
+    assert {name: general(command) for name, command in contained} == wanted
+
+
+def test_what_is_printed_is_what_is_written(tmp_path: Path) -> None:
+    [file] = deployed(tmp_path, "nginx", "--listen", "8080", "--web", "10.0.0.1:9000")
+
+    assert run("deploy", "nginx", "--listen", "8080", "--web", "10.0.0.1:9000").stdout == file.read_text()
+    assert "server 10.0.0.1:9000 " in file.read_text()
+    assert "FROM python" in run("deploy", "docker").stdout
+    assert run("deploy", "systemd").stdout.count("\n[Unit]\n") == 6
+
+
+def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run("deploy", "docker", "--to", str(tmp_path / "file" / "inside"))
+
+    assert (result.exit_code, "cannot be written" in result.stderr) == (1, True)
+
+
+@pytest.mark.slow
+class TestSystemd:
+    def verify(self, folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
+        command = ["systemd-analyze", "verify", "--man=no", *(str(folder / name) for name in names)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def instances(self, folder: Path) -> list[str]:
+        """The units with a name for each template, as the target wants them."""
+        names = re.findall(r"[\w@-]+\.service", (folder / "kongflow.target").read_text())
+        for name in names:
+            template = re.sub("@.*", "@.service", name)
+            if template != name:
+                shutil.copy(folder / template, folder / name)
+        return [*names, "kongflow-migrate.service"]
+
+    def test_units_are_verified(self, tmp_path: Path) -> None:
+        units(tmp_path)
+        names = self.instances(tmp_path)
+        assert len(names) == 6
+        said = self.verify(tmp_path, "kongflow.target", *names)
+
+        assert (said.returncode, said.stderr) == (0, "")
+
+    def test_a_unit_whose_program_is_missing_is_found(self, tmp_path: Path) -> None:
+        deployed(tmp_path, "systemd", "--prefix", "/nowhere")
+
+        assert "/nowhere/bin/kongflow-events" in self.verify(tmp_path, "kongflow-scheduler.service").stderr
+
+    def test_units_are_little_exposed(self, tmp_path: Path) -> None:
+        units(tmp_path)
+        for name in self.instances(tmp_path)[:-1]:
+            command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager"]
+            said = subprocess.run([*command, tmp_path / name], capture_output=True, text=True, check=False)
+            assert said.returncode == 0, said.stdout
+
+
+@pytest.mark.slow
+def test_compose_reads_its_file(tmp_path: Path) -> None:
+    deployed(tmp_path, "compose")
+    deployed(tmp_path, "docker")
+    secrets = {"POSTGRES_PASSWORD": "a", "RABBITMQ_PASSWORD": "b", "KONGFLOW_SECRET_KEY": "c="}
+    command = ["docker-compose", "--file", "compose.yaml", "config"]
+    read = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **secrets}, capture_output=True, text=True, check=False
+    )
+    assert read.returncode == 0, read.stderr
+
+    for name in ("postgres", "rabbitmq", "migrate", "web", "worker", "poster", "scheduler"):
+        assert f"\n  {name}:\n" in read.stdout
+    assert read.stdout.count("healthcheck:") == 3
+    assert read.stdout.count("condition: service_completed_successfully") == 4
+    without = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (without.returncode, "POSTGRES_PASSWORD" in without.stderr) == (1, True)
+
+
+class Front:
+    """nginx with the configuration from the package, and two web processes behind it."""
+
+    def __init__(self, folder: Path, database: str, broker: str) -> None:
+        self.folder = folder
+        self.port, self.web = free_port(), [free_port(), free_port()]
+        addresses = [word for port in self.web for word in ("--web", f"127.0.0.1:{port}")]
+        [self.site] = deployed(folder, "nginx", "--listen", f"127.0.0.1:{self.port}", *addresses)
+        self.environ = {"DATABASE_URL": database, "RABBITMQ_URL": broker, "KONGFLOW_STOP_GRACE": "1"}
+        self.database = database
+        db.connect(database, pool_size=2)
+        with db.unit():
+            self.key = keys.create_key(environments.create_environment("acme", "shop", "DEVELOPMENT")).key
+        db.close()
+        self.http = Http(f"http://127.0.0.1:{self.port}", self.key)
+        self.main = folder / "nginx.main"
+        self.main.write_text(
+            f"daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
+            f"http {{ access_log off; include {self.site};\n"
+            + "".join(
+                f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            )
+            + "}\n"
+        )
+
+    @contextmanager
+    def started(self) -> Iterator[list[subprocess.Popen[bytes]]]:
+        command = procfile()["web"].replace("--blocking-threads 16", "--blocking-threads 2")
+        web = [f"env PORT={port} {command.replace('${PORT:-8030}', str(port))}" for port in self.web]
+        scheduler = procfile()["scheduler"]
+        with running([*web, scheduler], self.environ, self.folder / "web.log") as processes, self._nginx():
+            for port in self.web:
+                Http(f"http://127.0.0.1:{port}", self.key).wait()
+            self.http.wait()
+            yield processes
+
+    @contextmanager
+    def _nginx(self) -> Iterator[None]:
+        process = subprocess.Popen(
+            [NGINX, "-p", self.folder, "-c", self.main],
+            process_group=0,
+            preexec_fn=die_with_parent(signal.SIGTERM),
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            end(process)
+
+    def stored(self) -> int:
+        """How many events there are."""
+        return int(query(self.database, "SELECT count(*) FROM event_records")[0][0])
+
+
+@pytest.fixture
+def front(database: str, rabbitmq: RabbitMQ, tmp_path: Path) -> Front:
+    # Its workers run as another user.
+    tmp_path.chmod(0o755)
+    return Front(tmp_path, database, rabbitmq.url)
+
+
+@pytest.mark.slow
+class TestNginx:
+    def test_nginx_takes_the_configuration(self, front: Front) -> None:
+        said = subprocess.run(
+            [NGINX, "-t", "-p", front.folder, "-c", front.main], capture_output=True, text=True, check=False
+        )
+
+        assert said.returncode == 0, said.stderr
+
+    def test_events_go_in_also_while_stalled_bodies_wait_and_a_web_process_is_restarted(self, front: Front) -> None:
+        with front.started() as processes:
+            stalled = [self.stall(front) for _ in range(24)]
+            self.send(front, range(50))
+            assert front.stored() == 50
+
+            with ThreadPoolExecutor(4) as senders:
+                sent = [senders.submit(self.send, front, range(start, start + 100)) for start in range(100, 900, 100)]
+                processes[0].terminate()
+                for one in sent:
+                    one.result()
+            assert front.stored() == 850
+            eventually(lambda: processes[0].poll() is not None)
+            for one in stalled:
+                one.close()
+
+    def test_what_is_too_large_and_what_is_nobodys_business_is_stopped_at_the_door(self, front: Front) -> None:
+        pool = urllib3.PoolManager(retries=False)
+        headers = {"Authorization": f"Bearer {front.key}"}
+        with front.started():
+            url = front.http.url
+            too_large = pool.request(
+                "POST", f"{url}/api/v1/events/bulk", body=b" " * (8 * 1024 * 1024 + 1), headers=headers
+            )
+            assert (too_large.status, b"nginx" in too_large.data) == (413, True)
+            assert pool.request("GET", f"{url}/metrics").status == 404
+            most = json.dumps({"events": [{"name": "a", "payload": "x" * 7_000}] * 1000}).encode()
+            assert pool.request("POST", f"{url}/api/v1/events/bulk", body=most, headers=headers).status == 200
+
+    def send(self, front: Front, numbers: Any) -> None:
+        for number in numbers:
+            front.http("POST", "/api/v1/events", {"event": {"id": str(number), "name": "a"}})
+
+    def stall(self, front: Front) -> socket.socket:
+        """A sender with a good key, half of whose body comes, and no more."""
+        sender = socket.create_connection(("127.0.0.1", front.port))
+        head = f"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.key}\r\nContent-Length: 1000\r\n\r\n"
+        sender.sendall(head.encode() + b'{"event": ')
+        return sender
