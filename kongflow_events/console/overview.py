@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from kongflow_events.console import charts, door
 from kongflow_events.console.visits import View, Visit
 from kongflow_events.store import console_overview, db
+from kongflow_events.store.events import STATES
 
 # Below every so many minutes stands a time.
 _LABELLED: Final = 10
-_SERIES: Final = ("received", "delivered", "failed", "dead")
 
 
 class Overview:
@@ -44,13 +45,21 @@ def _figures(visit: Visit) -> dict[str, Any]:
     # The minute that is under way ends now.
     ends = [*starts[1:], now]
     minutes = console_overview.minutes(environment, starts, ends)
+    series = {
+        "received": [one.received for one in minutes],
+        "delivered": [one.states["delivered"] for one in minutes],
+        "failed": [one.failed for one in minutes],
+        "dead": [one.statuses["DEAD"] for one in minutes],
+    }
     backlog = console_overview.backlog(environment)
     waited = [kind.oldest for kind in backlog if kind.oldest is not None]
     return {
         "now": now,
         "paused": "paused" in visit.query,
-        "chart": _chart(minutes),
-        "sums": {name: sum(getattr(one, name) for one in minutes) for name in _SERIES},
+        "chart": _chart(series, starts),
+        "sums": {name: sum(values) for name, values in series.items()},
+        "states": {state: sum(one.states[state] for one in minutes) for state in STATES},
+        "statuses": {status: sum(one.statuses[status] for one in minutes) for status in console_overview.STATUSES},
         "estimated": any(one.estimated for one in minutes),
         "p95": console_overview.p95(environment, starts[0]),
         "backlog": backlog,
@@ -62,10 +71,9 @@ def _figures(visit: Visit) -> dict[str, Any]:
     }
 
 
-def _chart(minutes: list[console_overview.Minute]) -> charts.Chart:
-    labels = [f"{one.minute:%H:%M}" if one.minute.minute % _LABELLED == 0 else "" for one in minutes]
-    series = {name: [getattr(one, name) for one in minutes] for name in _SERIES}
+def _chart(series: Mapping[str, Sequence[int]], starts: Sequence[datetime]) -> charts.Chart:
+    labels = [f"{at:%H:%M}" if at.minute % _LABELLED == 0 else "" for at in starts]
     # A line at zero would lie on those that are not.
     return charts.lines(
-        [(name, values) for name, values in series.items() if any(values) or name == _SERIES[0]], labels
+        [(name, values) for name, values in series.items() if any(values) or name == "received"], labels
     )

@@ -15,7 +15,7 @@ import msgspec
 
 from kongflow_events import words
 from kongflow_events.store import db
-from kongflow_events.store.events import STATE_CONDITIONS
+from kongflow_events.store.events import STATE, STATE_CONDITIONS
 
 # Events that one page looks at, wanted or not; fewer when their payloads have to be read.
 LOOKED: Final = 20_000
@@ -24,11 +24,6 @@ LOOKED_INSIDE: Final = 4_000
 _COUNTED: Final = 100
 # Ids are made by the clocks of web processes, times by the database's.
 _CLOCKS: Final = timedelta(minutes=1)
-
-_STATE = f"""
-CASE WHEN {STATE_CONDITIONS["cancelled"]} THEN 'cancelled' WHEN {STATE_CONDITIONS["delivered"]} THEN 'delivered'
-     WHEN {STATE_CONDITIONS["dead"]} THEN 'dead' WHEN {STATE_CONDITIONS["pending"]} THEN 'pending' ELSE 'unmatched' END
-"""
 
 # What is below the looked-at stretch is never read; what is shown of a payload is cut here.
 _LIST = """
@@ -102,7 +97,7 @@ def newest(environment_id: uuid.UUID, wanted: Wanted, before: uuid.UUID | None, 
     conditions = _conditions(wanted, parameters)
     found = db.rows(
         _LIST.format(
-            state=_STATE, stretch=stretch, looked=looked, counted=_COUNTED, conditions=" AND ".join(conditions)
+            state=STATE, stretch=stretch, looked=looked, counted=_COUNTED, conditions=" AND ".join(conditions)
         ),
         {**parameters, "limit": limit + 1},
     )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
 from kongflow_events import words
 from kongflow_events.store import db
+from kongflow_events.store.events import STATE, STATES
 
 MINUTES: Final = 60
+STATUSES: Final = get_args(words.InvocationStatus)
 # What is counted one by one: above it a figure reads "more than", and a minute's is taken from the time that so many took.
 MOST: Final = 10_000
 _A_MINUTE: Final = 200
@@ -20,20 +23,26 @@ _MEASURED: Final = 1_000
 # Processes beat every few seconds.
 _SILENT: Final = timedelta(seconds=30)
 
+
+def _counted(column: str, said: Sequence[str]) -> str:
+    """How many rows say each of these words in a column, each count under its word."""
+    return ", ".join(f"""count(*) FILTER (WHERE {column} = '{word}') AS "{word}\"""" for word in said)
+
+
 # The rows of a minute are found by their ids, which grow with time; of a minute with more than so many, the time between
-# its first and the last one that was counted says how many there are.
+# its end and the last one that was counted says how many there are.
 _MINUTES = f"""
 SELECT minute, events.*, made.*
   FROM unnest(%(minutes)s::timestamptz[], %(firsts)s::uuid[], %(afters)s::uuid[]) AS minutes(minute, first, after)
   CROSS JOIN LATERAL (
-    SELECT count(*) AS received, count(delivered_at) AS delivered, min(id::text)::uuid AS first_event
-      FROM (SELECT id, delivered_at FROM event_records
+    SELECT count(*) AS received, min(id::text)::uuid AS first_event, {_counted("state", STATES)}
+      FROM (SELECT id, {STATE} AS state FROM event_records AS e
              WHERE environment_id = %(environment)s AND id >= minutes.first AND id < minutes.after
              ORDER BY id DESC LIMIT {_A_MINUTE}) AS few) AS events
   CROSS JOIN LATERAL (
-    SELECT count(*) AS invocations, count(last_error) AS failed, count(died_at) AS dead,
-           min(id::text)::uuid AS first_made
-      FROM (SELECT id, last_error, died_at FROM invocations
+    SELECT count(*) AS invocations, min(id::text)::uuid AS first_made, count(last_error) AS failed,
+           {_counted("status", STATUSES)}
+      FROM (SELECT id, last_error, status FROM invocations
              WHERE environment_id = %(environment)s AND id >= minutes.first AND id < minutes.after
              ORDER BY id DESC LIMIT {_A_MINUTE}) AS few) AS made
  ORDER BY minute
@@ -86,16 +95,16 @@ SELECT kind, instance, started_at, extract(epoch FROM now() - beat_at)::float AS
 
 
 class Minute(msgspec.Struct, frozen=True, kw_only=True):
-    """What came in a minute: events, those of them delivered; of the invocations made in it, the failed and the dead.
+    """What came in a minute: how many events, by their states by now; and of the invocations made in it, how they stand.
 
-    A failed one had an attempt that failed. `estimated` says that there were too many to count.
+    `failed` counts those with an attempt that failed. `estimated` says that there were too many to count.
     """
 
     minute: datetime
     received: int
-    delivered: int
+    states: dict[str, int]
     failed: int
-    dead: int
+    statuses: dict[str, int]
     estimated: bool
 
 
@@ -174,9 +183,9 @@ def _minute(row: db.Row, end: datetime) -> Minute:
     return Minute(
         minute=row["minute"],
         received=round(row["received"] * events),
-        delivered=round(row["delivered"] * events),
+        states={state: round(row[state] * events) for state in STATES},
         failed=round(row["failed"] * made),
-        dead=round(row["dead"] * made),
+        statuses={status: round(row[status] * made) for status in STATUSES},
         estimated=events > 1 or made > 1,
     )
 

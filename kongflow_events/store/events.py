@@ -120,6 +120,11 @@ STATE_CONDITIONS = {
     " AND NOT EXISTS (SELECT FROM outbox WHERE subject_id = e.id)",
 }
 STATES = tuple(STATE_CONDITIONS)
+# The one word for how an event stands; whether it is still owed is asked only where it was neither delivered nor cancelled.
+STATE = f"""
+CASE WHEN {STATE_CONDITIONS["cancelled"]} THEN 'cancelled' WHEN {STATE_CONDITIONS["delivered"]} THEN 'delivered'
+     WHEN {STATE_CONDITIONS["dead"]} THEN 'dead' WHEN {STATE_CONDITIONS["pending"]} THEN 'pending' ELSE 'unmatched' END
+"""
 
 
 class Sent(msgspec.Struct, frozen=True):

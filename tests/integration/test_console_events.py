@@ -11,7 +11,7 @@ from falcon import testing
 
 from kongflow_events import models, words
 from kongflow_events.services import cancel
-from kongflow_events.store import console_events, db
+from kongflow_events.store import console_events, db, events
 from tests import factory
 from tests.browser import Browser
 from tests.console import built
@@ -205,7 +205,7 @@ class TestPages:
         looked = console_events.LOOKED_INSIDE if wanted.inside else console_events.LOOKED
         conditions = " AND ".join(console_events._conditions(wanted, parameters))
         statement = console_events._LIST.format(
-            state=console_events._STATE, stretch=stretch, looked=looked, counted=100, conditions=conditions
+            state=events.STATE, stretch=stretch, looked=looked, counted=100, conditions=conditions
         )
         with db.unit():
             [explained] = db.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", {**parameters, "limit": 51})

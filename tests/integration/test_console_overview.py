@@ -54,6 +54,8 @@ class TestFigures:
         assert said["95 of 100 within"].endswith(("ms", " s"))
         text = built(browser.get(f"/console/env/{alice.environment.id}/overview")).text
         assert "5 received, 3 of them delivered; 1 invocations with a failed attempt, 1 dead." in text
+        assert "delivered 3 cancelled 0 pending 2 dead 0 unmatched 0" in text
+        assert "pending 0 succeeded 2 dead 1 skipped 0 canceled 0" in text
         assert "No process has said that it lives" in text
 
     def test_an_empty_environment_has_none(self, browser: Browser, alice: Api) -> None:
@@ -92,7 +94,7 @@ class TestFigures:
             )
 
         assert (quiet.received, quiet.estimated) == (0, False)
-        assert (busy.received, busy.delivered, busy.estimated) == (600, 0, True)
+        assert (busy.received, busy.states["unmatched"], busy.estimated) == (600, 600, True)
 
     def test_processes_are_shown_by_their_signs_of_life(self, browser: Browser, alice: Api) -> None:
         with db.unit():
