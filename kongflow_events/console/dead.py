@@ -80,7 +80,7 @@ class RedriveMany:
         values = {
             "wanted": wanted,
             "asked": _given(_asked(wanted)),
-            "total": redrive.count_dead(visit.environment, wanted),
+            "counted": console_dead_letters.count(visit.environment.id, wanted),
             "rates": RATES,
             "to": visit.at("dead", "redrive", **_asked(wanted)),
             "back": visit.at("dead", **_asked(wanted)),

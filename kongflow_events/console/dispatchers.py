@@ -181,7 +181,15 @@ def _changed(visit: Visit, dispatcher_id: str, change: schemas.DispatcherChange,
     return Done(f"dispatcher {dispatcher_id}", said, visit.at("dispatchers", dispatcher_id))
 
 
-def _page(visit: Visit, dispatcher_id: str, **more: Any) -> View:
+def _page(
+    visit: Visit,
+    dispatcher_id: str,
+    *,
+    form: dict[str, str] | None = None,
+    problem: str | None = None,
+    explanation: schemas.Explanation | None = None,
+) -> View:
+    """A dispatcher's page, with the form that asks about an event as it was filled, and what came of it."""
     listed = dispatchers.get_event_dispatcher(visit.environment, dispatcher_id)
     row = listed.row
     recent = console_dispatchers.recent([row.id], _MANY).get(row.id, [])
@@ -192,25 +200,22 @@ def _page(visit: Visit, dispatcher_id: str, **more: Any) -> View:
         "target": schemas.dispatcher(row, listed.names, listed.account, listed.public_key).dispatchable,
         "called": console_dispatchers.called([row.dispatchable]),
         "warnings": dispatchers.warnings_of(listed),
-        "schedule": schedule(row.dispatchable["type"]),
+        "schedule": _schedule(row.dispatchable["type"]),
         "recent": recent[:_INVOCATIONS],
         "invocations_strip": strips.of_invocations(recent, _MANY),
         "attempts_strip": strips.of_attempts(attempts, _MANY),
         "waiting": console_dispatchers.waiting(row.id, _MOST_WAITING),
         "most_waiting": _MOST_WAITING,
         "overlaps": OVERLAPS,
-        "form": {},
-        "problem": None,
-        "explanation": None,
-        "trees": [],
-        **more,
+        "form": form or _example(listed),
+        "problem": problem,
+        "explanation": explanation,
+        "trees": reasons.trees(explanation) if explanation else [],
     }
-    if not values["form"]:
-        values["form"] = _example(listed)
-    return View("dispatcher.html", values, status=422 if values["problem"] else 200)
+    return View("dispatcher.html", values, status=422 if problem else 200)
 
 
-def schedule(type_: str) -> str:
+def _schedule(type_: str) -> str:
     """When what fails is tried again, in a sentence."""
     kind: words.Kind = "post" if type_ in words.URL_TYPES else "invoke"
     limit = retries.LIMITS[kind]
@@ -234,13 +239,9 @@ def _explained(visit: Visit, dispatcher_id: str) -> View:
     try:
         asked = schemas.parse_explain(msgspec.json.encode(_question(form)))
         explanation = explain.explain_dispatcher(visit.environment, dispatcher_id, asked)
-    except errors.NotFound as error:
-        if not form["event_id"]:
-            raise
-        return _page(visit, dispatcher_id, form=form, problem=error.message)
     except errors.Refused as error:
         return _page(visit, dispatcher_id, form=form, problem=error.message)
-    return _page(visit, dispatcher_id, form=form, explanation=explanation, trees=reasons.trees(explanation))
+    return _page(visit, dispatcher_id, form=form, explanation=explanation)
 
 
 def _question(form: dict[str, str]) -> dict[str, Any]:

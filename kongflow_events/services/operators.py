@@ -7,7 +7,6 @@ from typing import Final
 from kongflow_events import errors, passwords
 from kongflow_events.store import audit, db, operators
 
-ROLES: Final[tuple[operators.Role, ...]] = ("viewer", "operator")
 _SHELL: Final = audit.Actor(None, "shell", "shell")
 
 

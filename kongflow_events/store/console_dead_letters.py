@@ -13,8 +13,8 @@ import msgspec
 
 from kongflow_events.store import db, redrives
 
-# Dead letters that one page looks at.
-LOOK = 2000
+# Dead letters that one page looks at, and that are counted.
+LOOK, COUNTED = 2000, 10_000
 
 _INVOCATIONS = f"""
 WITH looked AS MATERIALIZED (
@@ -49,6 +49,20 @@ SELECT seen.number AS looked, seen.last, wanted.subject_id AS id, records.event_
 """
 
 
+_COUNT = """
+WITH looked AS MATERIALIZED (SELECT * FROM {table} WHERE {dead} ORDER BY {key} DESC LIMIT %(look)s)
+SELECT count(*) FILTER (WHERE {wanted}) AS wanted, count(*) AS looked FROM looked
+"""
+_COUNTS = {
+    "invocations": _COUNT.format(
+        table="invocations", dead=redrives.DEAD_INVOCATION, key="id", wanted=redrives.WANTED_INVOCATION
+    ),
+    "deliveries": _COUNT.format(
+        table="outbox", dead=redrives.DEAD_DELIVERY, key="subject_id", wanted=redrives.WANTED_DELIVERY
+    ),
+}
+
+
 class Dead(msgspec.Struct, frozen=True, kw_only=True):
     """A dead letter with its event; a delivery has no dispatcher."""
 
@@ -64,6 +78,13 @@ class Dead(msgspec.Struct, frozen=True, kw_only=True):
     dispatchable: dict[str, Any] | None = None
     redrives: int = 0
     last_outcome: str | None = None
+
+
+class Counted(NamedTuple):
+    """How many dead letters are wanted, and whether these are all: the newest COUNTED have been looked at."""
+
+    number: int
+    all: bool
 
 
 class Found(NamedTuple):
@@ -90,6 +111,13 @@ def newest(environment_id: uuid.UUID, wanted: redrives.Wanted, before: uuid.UUID
     if len(items) > limit:
         return Found(items[:limit], items[limit - 1].id)
     return Found(items, last if looked == LOOK else None)
+
+
+def count(environment_id: uuid.UUID, wanted: redrives.Wanted) -> Counted:
+    """How many of the environment's dead letters are wanted, as far as they are counted."""
+    parameters = {"environment": environment_id, "look": COUNTED, **msgspec.structs.asdict(wanted)}
+    [found] = db.rows(_COUNTS[wanted.of], parameters)
+    return Counted(found["wanted"], found["looked"] < COUNTED)
 
 
 def _dead(row: db.Row) -> Dead:

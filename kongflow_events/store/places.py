@@ -26,11 +26,6 @@ class Place(msgspec.Struct, frozen=True):
     project: str
     type: str
 
-    @property
-    def name(self) -> str:
-        """As a command takes it: `acme/shop/PRODUCTION`."""
-        return f"{self.organization}/{self.project}/{self.type}"
-
 
 def get(environment_id: uuid.UUID) -> Place | None:
     """The place of this environment."""

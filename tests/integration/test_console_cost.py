@@ -108,6 +108,22 @@ def test_dead_letters_are_looked_at_so_far_and_no_further(
     assert found["event_records"] <= console_dead_letters.LOOK
 
 
+@pytest.mark.parametrize("of", ["invocations", "deliveries"])
+def test_they_are_counted_so_far_and_no_further(
+    full: tuple[words.Environment, Any], monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    environment, _ = full
+    monkeypatch.setattr(console_dead_letters, "COUNTED", 1000)
+    asked = redrives.Wanted(of=of, name="order.paid")
+
+    found = read(monkeypatch, lambda: console_dead_letters.count(environment.id, asked))
+
+    assert found.get("invocations", 0) + found.get("outbox", 0) == 1000
+    assert found["event_records"] <= 1000
+    with db.unit():
+        assert console_dead_letters.count(environment.id, asked) == (1000, False)
+
+
 @pytest.mark.parametrize("status", [None, "SUCCESS"])
 def test_runs_are_read_from_each_jobs_end_of_the_index(
     full: tuple[words.Environment, Any], monkeypatch: pytest.MonkeyPatch, status: str | None
