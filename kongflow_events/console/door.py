@@ -101,9 +101,9 @@ def form_of(request: falcon.Request) -> dict[str, str]:
 
 def check_origin(request: falcon.Request) -> None:
     """Raises Forbidden unless the browser says that a page of this very host sends this."""
-    origin = request.get_header("Origin") or ""
     # The scheme is the proxy's: what it forwards comes without TLS.
-    if urlsplit(origin).netloc.lower() != (request.get_header("Host") or request.netloc).lower():
+    _, _, origin = (request.get_header("Origin") or "").partition("://")
+    if origin.lower() != (request.get_header("Host") or request.netloc).lower():
         raise errors.Forbidden("This did not come from a page of this console")
 
 
@@ -254,7 +254,10 @@ def _tell(request: falcon.Request, response: falcon.Response, status: int, text:
 
 def _back(request: falcon.Request) -> str:
     """The page of ours that the request came from, else the first one."""
-    came = urlsplit(request.get_header("Referer") or "")
+    try:
+        came = urlsplit(request.get_header("Referer") or "")
+    except ValueError:
+        return ROOT
     asked = f"?{came.query}" if came.query else ""
     ours = came.netloc == request.netloc and came.path.startswith(f"{ROOT}/")
     return f"{came.path}{asked}" if ours and came.path != request.path else ROOT

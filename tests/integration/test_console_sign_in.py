@@ -128,7 +128,7 @@ class TestSignIn:
         with db.unit():
             assert {row.address for row in models.AuditEntry.select()} == {"203.0.113.9", "127.0.0.1"}
 
-    @pytest.mark.parametrize("origin", ["https://evil.example", "null", "", f"http://{HOST}.evil.example"])
+    @pytest.mark.parametrize("origin", ["https://evil.example", "null", "", "http://[", f"http://{HOST}.evil.example"])
     def test_a_form_of_another_site_signs_nobody_in(self, browser: Browser, origin: str) -> None:
         add()
 
@@ -258,6 +258,21 @@ class TestPages:
         assert '<html lang="en" data-theme="dark">' in browser.get("/console/sign-in").text
         browser.post("/console/theme", theme="<script>")
         assert '<html lang="en" data-theme="dark">' in browser.get("/console/sign-in").text
+
+    @pytest.mark.parametrize(
+        ("came", "back"),
+        [
+            (f"http://{HOST}/console/environments?like=a", "/console/environments?like=a"),
+            ("https://evil.example/console/environments", "/console"),
+            (f"http://{HOST}/docs", "/console"),
+            ("http://[", "/console"),
+        ],
+    )
+    def test_what_went_wrong_leads_back_to_a_page_of_ours(self, browser: Browser, came: str, back: str) -> None:
+        answer = browser.get("/console/nowhere", headers={"Referer": came})
+
+        assert answer.status_code == 404
+        assert f'href="{back}">Back</a>' in answer.text
 
     def test_environments_are_found_by_a_part_of_their_name(self, browser: Browser) -> None:
         browser.sign_in()
