@@ -12,7 +12,7 @@ test: .venv/installed
 	@.ci/timed "make test" .ci/test
 
 check: .venv/installed
-	@.ci/services rabbitmq node postgresql compiler prometheus chromium nginx compose systemd
+	@.ci/services rabbitmq node postgresql compiler prometheus chromium nginx compose systemd curl jq
 	@.ci/timed "make check" .ci/check
 
 # How fast it is, beside what a team would write by hand and the limit of the machine: docs/performance.md.

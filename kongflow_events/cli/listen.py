@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import urllib3
 from kongflow_events import signing
 from kongflow_events.cli import output
 from kongflow_events.cli.client import call, json_option, known
+from kongflow_events.cli.interrupts import until_interrupted
 from kongflow_events.cli.webhooks import RULES
 
 # Less than what the service waits for an answer.
@@ -69,14 +69,14 @@ def listen(names: str, forward_to: str | None, port: int, url: str | None, **giv
         "dispatchable": known({"type": "WEBHOOK", "url": here, "secret": given["secret"]}),
         "dispatchableId": f"listen {secrets.token_hex(8)}",
     }
-    with server, _webhook(known(body)) as made:
+    with server, until_interrupted() as stopping, _webhook(known(body)) as made:
         server.secret = made["secret"]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         click.echo(
             f"listening to {', '.join(made['event'])} at {made['dispatchable']['url']}; Ctrl-C ends it", err=True
         )
         click.echo(f"secret  {server.secret}", err=True)
-        _until_interrupted()
+        stopping.wait()
         server.shutdown()
 
 
@@ -88,13 +88,6 @@ def _webhook(body: dict[str, Any]) -> Iterator[Any]:
         yield made
     finally:
         call("DELETE", f"{RULES}/{made['id']}")
-
-
-def _until_interrupted() -> None:
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
-    stopping.wait()
 
 
 class _Server(ThreadingHTTPServer):

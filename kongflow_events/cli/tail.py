@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -12,6 +13,7 @@ import click
 
 from kongflow_events.cli import output
 from kongflow_events.cli.client import call
+from kongflow_events.cli.interrupts import until_interrupted
 from kongflow_events.cli.invocations import target
 
 _PAGE: Final = 100
@@ -41,16 +43,17 @@ def tail(name: str, source: str | None, last: int, every: float, seconds: float 
     def wants(event: Line) -> bool:
         return fnmatchcase(event["name"], name) and source in (None, event["source"])
 
+    show = output.show_json_line if as_json else _show
+    end = math.inf if seconds is None else time.monotonic() + seconds
     watched = Watched(wants)
-    lines = watched.begin(last)
-    end = None if seconds is None else time.monotonic() + seconds
-    while True:
-        for line in lines:
-            (output.show_json_line if as_json else _show)(line)
-        if end is not None and time.monotonic() >= end:
-            return
-        time.sleep(every)
-        lines = watched.look()
+    with until_interrupted() as stopping:
+        lines = watched.begin(last)
+        while True:
+            for line in lines:
+                show(line)
+            if time.monotonic() >= end or stopping.wait(every):
+                return
+            lines = watched.look()
 
 
 class Watched:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from kongflow_events import models
 from kongflow_events.cli.importing import parse
 from kongflow_events.cli.stats import bars
+from kongflow_events.cli.tail import Watched
 from kongflow_events.store import db
 from tests import factory, receiver
 from tests.integration.test_cli import from_json, run, service
@@ -71,25 +71,22 @@ class TestEvents:
         run("send", factory.JOB_EVENT, "--id", "before")
         factory.work()
 
-        def later() -> None:
-            run("send", factory.JOB_EVENT, "--id", "heard")
-            run("send", "order.unheard", "--id", "unheard")
-            run("send", "else", "--id", "else")
-            factory.work()
-
-        sender = threading.Timer(0.3, later)
-        sender.start()
-        told = run("tail", "--name", "order.*", "--every", "0.1", "--for", "6", "--json")
-        sender.join()
-
-        lines = [json.loads(line) for line in told.stdout.splitlines()]
-        assert [(line["type"], line["id"]) for line in lines if line["type"] == "event"] == [
-            ("event", "heard"),
-            ("event", "unheard"),
+        watched = Watched(lambda event: event["name"].startswith("order."))
+        assert list(watched.begin(0)) == []
+        run("send", factory.JOB_EVENT, "--id", "heard")
+        run("send", "order.unheard", "--id", "unheard")
+        run("send", "else", "--id", "else")
+        assert [(line["type"], line["id"]) for line in watched.look()] == [("event", "heard"), ("event", "unheard")]
+        factory.work()
+        told = list(watched.look())
+        assert [(line["type"], line.get("eventId", line["id"])) for line in told] == [
+            ("end", "unheard"),
+            ("invocation", "heard"),
         ]
-        assert [line["eventId"] for line in lines if line["type"] == "invocation"] == ["heard"]
-        assert ("unheard", "unmatched") in [(line["id"], line["state"]) for line in lines if line["type"] == "end"]
+        assert list(watched.look()) == []
 
+        lines = run("tail", "--name", "order.un*", "--last", "5", "--for", "0", "--json").stdout.splitlines()
+        assert [json.loads(line)["type"] for line in lines] == ["event", "end"]
         last = run("tail", "--last", "4", "--for", "0").stdout
         assert [word in last for word in ("before", "heard", "SUCCEEDED", "unmatched")] == [True] * 4
         assert last.splitlines()[0].endswith(f"{factory.JOB_EVENT}  before")
