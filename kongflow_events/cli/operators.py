@@ -27,7 +27,8 @@ def operators() -> None:
     show_default=True,
     help="A viewer looks; an operator changes things too.",
 )
-def add(name: str, role: Any) -> None:
+@output.as_json
+def add(name: str, role: Any, as_json: bool) -> None:
     """Add somebody, with a password of at least 12 characters that is asked for, or read from a pipe.
 
     Example: kongflow-events operators add olga --role operator
@@ -37,7 +38,7 @@ def add(name: str, role: Any) -> None:
     password = _password()
     with database():
         service.add_operator(name, role, password)
-    click.echo(f"added {name} as {role}")
+    _say(f"added {name} as {role}", {"name": name, "role": role}, as_json)
 
 
 @operators.command("list")
@@ -64,7 +65,8 @@ def list_operators(as_json: bool) -> None:
 
 @operators.command("disable")
 @_name
-def disable(name: str) -> None:
+@output.as_json
+def disable(name: str, as_json: bool) -> None:
     """Let somebody in no more; they are signed out everywhere, at once.
 
     Example: kongflow-events operators disable olga
@@ -73,12 +75,13 @@ def disable(name: str) -> None:
 
     with database():
         service.disable_operator(name)
-    click.echo(f"disabled {name}")
+    _say(f"disabled {name}", {"name": name, "state": "disabled"}, as_json)
 
 
 @operators.command("password")
 @_name
-def password(name: str) -> None:
+@output.as_json
+def password(name: str, as_json: bool) -> None:
     """Give somebody another password: they are signed out, and let in again if they were disabled.
 
     Example: kongflow-events operators password olga
@@ -88,7 +91,14 @@ def password(name: str) -> None:
     chosen = _password()
     with database():
         service.set_password(name, chosen)
-    click.echo(f"changed the password of {name}")
+    _say(f"changed the password of {name}", {"name": name, "state": "enabled"}, as_json)
+
+
+def _say(text: str, document: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        output.show_json(document)
+    else:
+        click.echo(text)
 
 
 def _password() -> str:
