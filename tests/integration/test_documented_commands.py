@@ -94,6 +94,8 @@ RUN: Final = {
     "filters.md": Page("dev", ("$gt 10 does not hold for 5", "it matches")),
     "retries.md": Page("dev", ("DEAD", "control character", "redriven", "dismissed")),
     "replay.md": Page("dev", ("invocations", "DONE")),
+    "metrics.md": Page("dev", ("kongflow_events_total",)),
+    "traces.md": Page("dev", ('"name":"order.paid"',)),
     "cli.md": Page("dev", ("received", "accepted", "exported")),
     "deploy.md": Page("servers", ("nothing to do", "KONGFLOW_KEY", "ExecStart", "client_max_body_size")),
     "operate.md": Page("servers", ("✓", "revoked", "resealed")),
