@@ -41,7 +41,7 @@ def send(name: str, as_json: bool, **given: Any) -> None:
     if as_json:
         output.show_json(sent)
     else:
-        click.echo(f"{sent['id']}  {sent['name']}  {_state(sent)}")
+        click.echo(f"{output.plain(sent['id'])}  {output.plain(sent['name'])}  {_state(sent)}")
 
 
 @click.group()
@@ -104,7 +104,7 @@ def cancel_event(event_id: str, as_json: bool) -> None:
     if as_json:
         output.show_json(cancelled)
     else:
-        click.echo(f"{cancelled['id']}  {_state(cancelled)}")
+        click.echo(f"{output.plain(cancelled['id'])}  {_state(cancelled)}")
 
 
 def _section(head: list[str], rows: list[list[str]]) -> None:

@@ -57,10 +57,10 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
 def _lines(told: dict[str, Any]) -> Iterator[str]:
     yield _headline(told)
     for reason in told["reasons"]:
-        yield f"  {reason['code']}: {reason['message']}"
+        yield output.plain(f"  {reason['code']}: {reason['message']}")
     if told["invocation"]:
         state = told["invocation"]
-        yield f"  invocation {state['id']}: {state['status']}{_why(state)}"
+        yield output.plain(f"  invocation {state['id']}: {state['status']}{_why(state)}")
     for name, title in (("payloadFilter", "payload filter"), ("contextFilter", "context filter")):
         if told[name]:
             yield ""
@@ -89,16 +89,17 @@ def _why(state: dict[str, Any]) -> str:
 def _tree(check: dict[str, Any], indent: str) -> Iterator[str]:
     mark = click.style("✓", fg="green") if check["holds"] else click.style("✗", fg="red")
     if "checks" not in check:
-        yield f"{indent}{mark} {check['at']} {check['test']} {_short(check['expected'])}, found {_found(check)}"
+        asked = output.plain(f"{check['at']} {check['test']} {_short(check['expected'])}")
+        yield f"{indent}{mark} {asked}, found {_found(check)}"
         return
     note = f" ({check['note']})" if "note" in check else ""
-    yield f"{indent}{mark} {check['at']}: {check['test']}{note}"
+    yield f"{indent}{mark} {output.plain(check['at'])}: {check['test']}{note}"
     for below in check["checks"]:
         yield from _tree(below, indent + "  ")
 
 
 def _found(check: dict[str, Any]) -> str:
-    return _short(check["value"]) if "value" in check else click.style("nothing", dim=True)
+    return output.plain(_short(check["value"])) if "value" in check else click.style("nothing", dim=True)
 
 
 def _short(value: Any) -> str:

@@ -155,4 +155,4 @@ def _line(body: bytes, answer: _Answer, seconds: float) -> str:
     good = 200 <= answer.status < 300  # noqa: PLR2004 - HTTP's own numbers
     status = click.style(str(answer.status), fg="green" if good else "red")
     said = "" if good else f"  {answer.body[:200].decode(errors='replace')}"
-    return f"{time.strftime('%H:%M:%S')}  {what}  {status}  {seconds * 1000:.0f} ms{said}"
+    return f"{time.strftime('%H:%M:%S')}  {output.plain(what)}  {status}  {seconds * 1000:.0f} ms{output.plain(said)}"

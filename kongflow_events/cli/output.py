@@ -37,12 +37,21 @@ _COLOURS: Final = {
     "problem": "red",
 }
 
+# What a terminal may take for a command: names, ids and answers are the words of strangers.
+_CONTROLS: Final = {code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160))}
+_CONTROLS_OF_JSON: Final = {code: text for code, text in _CONTROLS.items() if code >= 127}  # noqa: PLR2004 - DEL and C1
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def plain(text: str) -> str:
+    """A text on one line, with its control characters written out."""
+    return text.translate(_CONTROLS)
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """End with one line on stderr."""
-    click.echo(f"{click.style('error', fg='red')}: {message}", err=True)
+    click.echo(f"{click.style('error', fg='red')}: {plain(message)}", err=True)
     sys.exit(code)
 
 
@@ -57,12 +66,12 @@ def want_colour(asked: bool | None) -> bool | None:
 
 def show_json(value: Any) -> None:
     """One JSON document."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2).translate(_CONTROLS_OF_JSON))
 
 
 def show_json_line(value: Any) -> None:
     """One JSON document on a line of its own, for streams of them."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(json.dumps(value, ensure_ascii=False).translate(_CONTROLS_OF_JSON))
 
 
 def show_more(page: dict[str, Any]) -> None:
@@ -81,6 +90,7 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not rows:
         click.echo("nothing found", err=True)
         sys.exit(NOTHING)
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in (head, *rows)) for column in range(len(head))]
     click.echo(_line(head, widths, bold=True))
     for row in rows:
@@ -91,7 +101,7 @@ def show_fields(fields: Sequence[tuple[str, str]]) -> None:
     """Names and values, one a line."""
     width = max(len(name) for name, _ in fields)
     for name, value in fields:
-        click.echo(f"{click.style(name.ljust(width), bold=True)}  {_coloured(value, value)}")
+        click.echo(f"{click.style(name.ljust(width), bold=True)}  {_coloured(value, plain(value))}")
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], *, bold: bool = False) -> str:

@@ -130,9 +130,10 @@ def _show(line: Line) -> None:
     if line["type"] == "gap":
         click.echo(f"{clock}  … {line['message']}", err=True)
     elif line["type"] == "event":
-        click.echo(f"{clock}  {click.style(line['name'], bold=True)}  {line['id']}")
+        click.echo(f"{clock}  {click.style(output.plain(line['name']), bold=True)}  {output.plain(line['id'])}")
     elif line["type"] == "end":
-        click.echo(f"{clock}    {line['id']}  {output.coloured(line['state'])}")
+        click.echo(f"{clock}    {output.plain(line['id'])}  {output.coloured(line['state'])}")
     else:
         why = f"  {line['reason'] or line['lastError']}" if line["reason"] or line["lastError"] else ""
-        click.echo(f"{clock}    {line['eventId']}  {target(line)}  {output.coloured(line['status'])}{why}")
+        what = output.plain(f"{line['eventId']}  {target(line)}")
+        click.echo(f"{clock}    {what}  {output.coloured(line['status'])}{output.plain(why)}")

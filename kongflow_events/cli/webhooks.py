@@ -150,7 +150,7 @@ def test_webhook(webhook_id: str, seconds: float, as_json: bool) -> None:
     elif told["attemptList"]:
         _show_attempt(told)
     else:
-        click.echo(told["reason"] or _why_not_called(webhook_id))
+        click.echo(output.plain(told["reason"]) if told["reason"] else _why_not_called(webhook_id))
     if told["status"] != "SUCCEEDED":
         raise SystemExit(output.FAILED)
 
@@ -242,5 +242,5 @@ def _show_attempt(told: dict[str, Any]) -> None:
     status = str(last["statusCode"]) if last["statusCode"] else last["outcome"]
     output.show_fields([("answer", status), ("took", f"{last['durationMs']} ms"), ("id", told["id"])])
     for name, value in (last["requestHeaders"] or {}).items():
-        click.echo(f"> {name}: {value}")
-    click.echo(last["answer"] or last["error"] or "")
+        click.echo(output.plain(f"> {name}: {value}"))
+    click.echo("\n".join(map(output.plain, (last["answer"] or last["error"] or "").splitlines())))

@@ -30,12 +30,13 @@ def row_id(visit: Visit, name: str) -> uuid.UUID | None:
 
 
 def moment(visit: Visit, name: str) -> datetime | None:
-    """A time, in UTC unless it says otherwise; raises Refused for a text that is none."""
+    """A time, in UTC also when it says otherwise; raises Refused for a text that is none."""
     given = text(visit, name)
     if given is None:
         return None
     try:
         at = datetime.fromisoformat(given)
-    except ValueError:
+        # PostgreSQL knows fewer zones than Python.
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise errors.Refused(f"{name} is not a time: write it as 2026-06-17T09:30") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

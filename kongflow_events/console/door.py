@@ -115,6 +115,12 @@ def address_of(request: falcon.Request) -> str:
     return told if told and _is_ip(told) and not _is_public(peer) else peer
 
 
+def shown_path(request: falcon.Request) -> str:
+    """A request's path as the log may have it: without the token of a link, which may not have been used yet."""
+    route = request.uri_template or ""
+    return route if "{token}" in route else request.path
+
+
 def token_of(request: falcon.Request) -> str | None:
     """The session's token in the request's cookie."""
     return _cookie(request, SESSION_COOKIE)
@@ -157,7 +163,7 @@ def telling(request: falcon.Request, response: falcon.Response) -> Iterator[None
     except falcon.HTTPError as error:
         _tell(request, response, error.status_code, error.title or "")
     except Exception:
-        log.exception("unforeseen", path=request.path, request_id=request.context.id)
+        log.exception("unforeseen", path=shown_path(request), request_id=request.context.id)
         _tell(request, response, 500, f"Something is wrong with the service. The log knows it as {request.context.id}.")
 
 
@@ -209,7 +215,10 @@ def _place(parameters: dict[str, str]) -> places.Place | None:
 
 def _query(request: falcon.Request) -> Mapping[str, str]:
     """What stands in the URL; a NUL is left out, for no text that is stored has one."""
-    pairs = parse_qsl(request.query_string, keep_blank_values=False, max_num_fields=_FIELDS)
+    try:
+        pairs = parse_qsl(request.query_string, keep_blank_values=False, max_num_fields=_FIELDS)
+    except ValueError:
+        raise errors.Refused(f"The URL asks more than {_FIELDS} things") from None
     return {name: value.replace("\0", "") for name, value in pairs}
 
 
@@ -232,7 +241,7 @@ def _tell_later(request: falcon.Request, response: falcon.Response, error: Excep
     slow = db.is_too_slow(error)
     log.warning(
         "a page took too long" if slow else "cannot show a page now",
-        path=request.path,
+        path=shown_path(request),
         reason=str(error).strip(),
         request_id=request.context.id,
     )

@@ -9,10 +9,13 @@ from typing import Any, Final
 import msgspec
 
 from kongflow_events import errors
+from kongflow_events.schemas.decoding import DEEPEST
 from kongflow_events.store.console_events import Inside
 
 _TERM: Final = re.compile(r'(payload|context)((?:\.[^\s.:"]+)+):("(?:[^"\\]|\\.)*"|[^\s"]+)(?:\s+|$)')
 _MOST: Final = 5
+# Which no stored text has, and PostgreSQL takes in no JSON.
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _HOW: Final = 'Search like payload.user.id:42 or payload.name:"Ann Lee"; several terms must all hold'
 
 
@@ -26,13 +29,19 @@ def parse(text: str) -> list[Inside]:
     while rest:
         term = _TERM.match(rest)
         if term is None or len(found) == _MOST:
-            raise errors.Invalid(errors.Issue("custom", "q", _HOW))
+            raise _unclear()
         column, path, value = term.groups()
         keys = path[1:].split(".")
+        if len(keys) > DEEPEST or _NUL.search(value):
+            raise _unclear()
         forms = [(one, in_list) for one, in_list in itertools.product(_meant(value), (False, True))]
         found.append(Inside(column, tuple(_contained(keys, [one] if in_list else one) for one, in_list in forms)))
         rest = rest[term.end() :]
     return found
+
+
+def _unclear() -> errors.Invalid:
+    return errors.Invalid(errors.Issue("custom", "q", _HOW))
 
 
 def _meant(value: str) -> list[Any]:

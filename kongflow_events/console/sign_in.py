@@ -18,7 +18,7 @@ class SignIn:
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the form."""
-        rendering.send(request, response, _form(request), None)
+        rendering.send(request, response, _form(request.get_param("next") or ""), None)
 
     on_head: Any = on_get
 
@@ -26,13 +26,13 @@ class SignIn:
         """Begin a session; what was wrong is told above the form, in the same words whatever it was."""
         with door.telling(request, response):
             form = door.form_of(request)
-            name = form.get("name", "")
+            name, to = form.get("name", ""), form.get("next", "")
             try:
                 session = sign_in.sign_in(name, form.get("password", ""), door.address_of(request))
             except (errors.Unauthorized, errors.TooManyRequests) as error:
-                rendering.send(request, response, _form(request, name, error), None)
+                rendering.send(request, response, _form(to, name, error), None)
                 return
-            _begin(request, response, session, _own(form.get("next", "")))
+            _begin(request, response, session, _own(to))
 
 
 class Link:
@@ -75,8 +75,8 @@ def _begin(request: falcon.Request, response: falcon.Response, session: sign_in.
     rendering.redirect(response, to)
 
 
-def _form(request: falcon.Request, name: str = "", error: errors.Refused | None = None) -> View:
-    values = {"name": name, "error": error, "next": _own(request.get_param("next") or "")}
+def _form(to: str, name: str = "", error: errors.Refused | None = None) -> View:
+    values = {"name": name, "error": error, "next": _own(to)}
     return View("sign-in.html", values, error.status if error else 200)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import secrets
 import uuid
 from typing import Final, NamedTuple
@@ -38,7 +39,7 @@ def sign_in(name: str, password: str, address: str) -> Session:
     Raises Unauthorized in the same words and after the same time for an unknown name, a wrong password and a disabled
     operator, and TooManyRequests before the password is looked at.
     """
-    limits.take(_OF_AN_ADDRESS, _bucket("address", address))
+    limits.take(_OF_AN_ADDRESS, _bucket("address", _network(address)))
     limits.take(_OF_A_NAME, _bucket("name", name))
     with db.unit():
         found = operators.secret(name)
@@ -51,7 +52,7 @@ def sign_in(name: str, password: str, address: str) -> Session:
 
 def sign_in_by_link(token: str, address: str) -> Session:
     """Begin a session with a link; raises Unauthorized when it was used, is over, or never was."""
-    limits.take(_OF_AN_ADDRESS, _bucket("address", address))
+    limits.take(_OF_AN_ADDRESS, _bucket("address", _network(address)))
     with db.unit(), db.atomic():
         found = operators.use_link(_hash(token))
         if found is None:
@@ -95,6 +96,16 @@ def _begin(operator: operators.SignedIn, address: str, action: str) -> Session:
 
 def _bucket(kind: str, value: str) -> uuid.UUID:
     return uuid.uuid5(_BUCKETS, f"{kind} {value}")
+
+
+def _network(address: str) -> str:
+    """Where an address belongs to: whoever has one of IPv6 has the 2^64 beside it too."""
+    try:
+        at = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    # Those of IPv4 stand in one such network, too.
+    return address if at.ipv4_mapped else str(ipaddress.IPv6Network((at, 64), strict=False))
 
 
 def _hash(token: str) -> bytes:

@@ -113,8 +113,8 @@ def _stretch(environment_id: uuid.UUID, wanted: Wanted, before: uuid.UUID | None
     asked = {
         "before": before,
         "event_id": wanted.event_id,
-        "first": words.first_id_at(wanted.since - _CLOCKS) if wanted.since else None,
-        "last": words.first_id_at(wanted.until + _CLOCKS) if wanted.until else None,
+        "first": _first_id(wanted.since, -_CLOCKS),
+        "last": _first_id(wanted.until, _CLOCKS),
     }
     conditions = {
         "before": "e.id < %(before)s",
@@ -124,6 +124,14 @@ def _stretch(environment_id: uuid.UUID, wanted: Wanted, before: uuid.UUID | None
     }
     used = [text for name, text in conditions.items() if asked[name] is not None]
     return " AND ".join(["e.environment_id = %(environment)s", *used]), {"environment": environment_id, **asked}
+
+
+def _first_id(at: datetime | None, apart: timedelta) -> uuid.UUID | None:
+    """The id that bounds a time, so far apart from it; None where nothing lies beyond."""
+    try:
+        return words.first_id_at(at + apart) if at else None
+    except OverflowError:
+        return None
 
 
 def _conditions(wanted: Wanted, parameters: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import falcon
 import structlog
 
 from kongflow_events import metrics, traces
+from kongflow_events.console import door
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +42,13 @@ class Accounts:
         metrics.REQUESTS.add(route, method, str(response.status_code))
         metrics.REQUEST_SECONDS.note(seconds, route)
         say = getattr(log, self._level(route, response.status_code, seconds))
-        say("request", method=method, path=request.path, status=response.status_code, ms=round(seconds * 1000, 1))
+        say(
+            "request",
+            method=method,
+            path=door.shown_path(request),
+            status=response.status_code,
+            ms=round(seconds * 1000, 1),
+        )
 
     def _level(self, route: str, status: int, seconds: float) -> str:
         if route in _PROBES:

@@ -35,6 +35,7 @@ PAGES: dict[str, Callable[[Console], str]] = {
     "keys": lambda console: console.at("keys"),
     "audit-log": lambda console: console.at("audit"),
     "environments": lambda console: f"{console.url}/console/environments",
+    "sign-in": lambda console: f"{console.url}/console/sign-in",
     "nothing-there": lambda console: console.at("nothing"),
 }
 # What docs/console.md shows; README.md the first in both.

@@ -92,6 +92,25 @@ class TestEvents:
         assert last.splitlines()[0].endswith(f"{factory.JOB_EVENT}  before")
         assert run("tail", "--for", "0").stdout == ""
 
+    def test_what_strangers_write_commands_no_terminal(self) -> None:
+        name, written = "e\x1b]0;taken\x07\x9b2J", r"e\u001b]0;taken\u0007\u009b2J"
+        sent = run("send", name, "--id", name, "--payload", json.dumps({"a": name}))
+        made = from_json("dispatchers", "add", "--event", name, "--url", "http://127.0.0.1:9/")["id"]
+
+        said = [
+            sent,
+            run("events", "list"),
+            run("events", "show", name),
+            run("events", "show", name, "--json"),
+            run("events", "cancel", name),
+            run("tail", "--last", "10", "--for", "1"),
+            run("explain", made, "--event", "other", "--payload", json.dumps({name: 1})),
+            run("events", "show", f"{name}?"),
+        ]
+
+        assert [bool({"\x1b", "\x07", "\x9b"} & set(one.output)) for one in said] == [False] * len(said)
+        assert all(written in one.output for one in said[:6])
+
     def test_stats_count_and_draw(self) -> None:
         for _ in range(3):
             run("send", factory.JOB_EVENT)

@@ -74,6 +74,8 @@ class TestFilters:
             ({"since": "2020-01-01"}, ["6", "5", "4", "3", "2", "1"]),
             ({"until": "2020-01-01T09:30"}, []),
             ({"since": "2090-01-01T09:30:00Z"}, []),
+            ({"since": "0001-01-01", "until": "9999-12-31T23:59:59Z"}, ["6", "5", "4", "3", "2", "1"]),
+            ({"q": r'payload.user.name:"\\u0000"'}, []),
             ({"name": "order.paid", "q": "payload.user.id:42"}, ["4", "1"]),
             ({"q": 'payload.user.id:"42"'}, ["4"]),
             ({"q": "payload.tags:eu"}, ["1"]),
@@ -116,6 +118,8 @@ class TestFilters:
             ({"q": "user:42"}, "Search like payload.user.id:42"),
             ({"q": "payload.a:1 " * 6}, "Search like payload.user.id:42"),
             ({"q": 'payload.a:"open'}, "Search like payload.user.id:42"),
+            ({"q": r'payload.a:"\u0000"'}, "Search like payload.user.id:42"),
+            ({"q": f"payload{'.a' * 65}:1"}, "Search like payload.user.id:42"),
         ],
     )
     def test_what_means_nothing_is_said_above_the_form_which_keeps_it(

@@ -228,6 +228,7 @@ class TestDeadLetters:
             ({"name": "order.paid", "error_class": "refused"}, 1),
             ({"error_class": "timeout"}, 0),
             ({"since": "2026-01-01T00:00"}, 1),
+            ({"since": "2026-01-01T00:00+23:59"}, 1),
             ({"until": "2026-01-01"}, 0),
             ({"dispatcher": "nobody"}, 0),
             ({"of": "deliveries"}, 0),
@@ -239,8 +240,9 @@ class TestDeadLetters:
         assert cells(alice.get("dead", **query)) == number
         assert f"Redrive {number} dead" in alice.get("dead/redrive", **query)
 
-    def test_a_time_that_is_none_is_told(self, alice: Place) -> None:
-        answer = alice.browser.get(alice.at("dead"), params={"since": "yesterday"})
+    @pytest.mark.parametrize("since", ["yesterday", "0001-01-01T00:00+01:00"])
+    def test_a_time_that_is_none_is_told(self, alice: Place, since: str) -> None:
+        answer = alice.browser.get(alice.at("dead"), params={"since": since})
 
         assert answer.status_code == 400
         assert "since is not a time" in answer.text

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from falcon import testing
+from structlog.testing import capture_logs
 
 from kongflow_events import models
 from kongflow_events.services import operators, sign_in
@@ -45,6 +46,8 @@ class TestSignIn:
         )
         form = browser.get(away.headers["location"])
         assert 'value="/console/environments?like=shop"' in form.text
+        again = browser.post("/console/sign-in", name="olga", password="wrong", next="/console/environments?like=shop")
+        assert 'value="/console/environments?like=shop"' in again.text
         back = browser.post("/console/sign-in", name="olga", password=PASSWORD, next="/console/environments?like=shop")
 
         assert (back.status_code, back.headers["location"]) == (303, "/console/environments?like=shop")
@@ -128,6 +131,18 @@ class TestSignIn:
         with db.unit():
             assert {row.address for row in models.AuditEntry.select()} == {"203.0.113.9", "127.0.0.1"}
 
+    @pytest.mark.parametrize(
+        ("beside", "status"), [("2001:db8:0:1:ffff::2", 429), ("2001:db8:0:2::1", 401), ("::ffff:192.0.2.2", 401)]
+    )
+    def test_addresses_of_one_network_of_ipv6_are_one(self, browser: Browser, beside: str, status: int) -> None:
+        for at in ("2001:db8:0:1::1", "::ffff:192.0.2.1"):
+            for n in range(20):
+                browser.post("/console/sign-in", {"X-Forwarded-For": at}, name=f"n{n}", password="x")
+
+        assert (
+            browser.post("/console/sign-in", {"X-Forwarded-For": beside}, name="n", password="x").status_code == status
+        )
+
     @pytest.mark.parametrize("origin", ["https://evil.example", "null", "", "http://[", f"http://{HOST}.evil.example"])
     def test_a_form_of_another_site_signs_nobody_in(self, browser: Browser, origin: str) -> None:
         add()
@@ -207,6 +222,19 @@ class TestLink:
         assert browser.get(f"/console/link/{first}").status_code == 401
         assert browser.get(f"/console/link/{second}").status_code == 401
 
+    def test_the_log_does_not_have_one_that_still_works(self, browser: Browser) -> None:
+        with db.unit():
+            token = sign_in.make_link("dev")
+        at = {"X-Forwarded-For": "198.51.100.9"}
+        for n in range(20):
+            browser.post("/console/sign-in", at, name=f"n{n}", password="x")
+
+        with capture_logs() as said:
+            assert browser.get(f"/console/link/{token}", headers=at).status_code == 429
+
+        assert "/console/link/{token}" in [line.get("path") for line in said]
+        assert token not in str(said)
+
 
 class TestForms:
     def test_without_the_sessions_token_nothing_is_done(self, browser: Browser) -> None:
@@ -228,6 +256,11 @@ class TestForms:
 
         assert browser.post("/console/sign-out", {"Origin": origin}).status_code == 403
         assert browser.get("/console/environments").status_code == 200
+
+    def test_a_url_that_asks_too_much_is_refused(self, browser: Browser) -> None:
+        browser.sign_in()
+
+        assert browser.get("/console/environments", query_string="&".join(["a=1"] * 201)).status_code == 400
 
     def test_what_is_no_form_is_refused(self, browser: Browser) -> None:
         origin = {"Origin": f"http://{HOST}"}

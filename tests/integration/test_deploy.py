@@ -70,6 +70,20 @@ def test_units_and_containers_run_what_the_procfile_runs(tmp_path: Path) -> None
     assert {name: general(command) for name, command in contained} == wanted
 
 
+def test_a_migration_stops_no_process_and_its_failure_keeps_none_from_starting(tmp_path: Path) -> None:
+    files = [file for file in deployed(tmp_path, "systemd") if "migrate" not in file.name and file.suffix == ".service"]
+
+    # systemd.unit(5): what requires a unit is restarted with it, and not started when that fails.
+    for file in files:
+        said = dict(
+            re.findall(r"^(After|Wants|Requires|Requisite|BindsTo|PartOf)=(.*)$", file.read_text(), re.MULTILINE)
+        )
+        hard = " ".join(said.get(name, "") for name in ("Requires", "Requisite", "BindsTo", "PartOf"))
+        wanted = ["kongflow-migrate.service" in one for one in (said["After"], said["Wants"], hard)]
+        assert wanted == [True, True, False], file.name
+    assert len(files) == 4
+
+
 def test_what_is_printed_is_what_is_written(tmp_path: Path) -> None:
     [file] = deployed(tmp_path, "nginx", "--listen", "8080", "--web", "10.0.0.1:9000")
 
