@@ -18,6 +18,7 @@ from faults.run import Run
 from faults.scenarios import FAULTS, processes
 from faults.storm import storm
 from faults.world import Servers, World
+from kongflow_events import logs
 
 # The one fault that fills a disk has a small one of its own.
 _DISK = "F18"
@@ -34,6 +35,7 @@ _MATRIX = "points"
 def main(size: str, only: str, seeds: tuple[int, ...], again: bool, minutes: float) -> None:
     """Break the service in every way that is known, and look whether anything was lost or done twice."""
     names = [name.strip() for name in only.split(",") if name.strip()] or _chosen(size)
+    logs.configure()
     # Ended by a signal, it still ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     with closing(Servers()) as servers, closing(Suite(servers, full=size == "full")) as suite:

@@ -120,4 +120,4 @@ def _invocation(one: dict[str, Any]) -> list[str]:
 
 
 def _state(event: dict[str, Any]) -> str:
-    return "cancelled" if event["cancelledAt"] else "delivered" if event["deliveredAt"] else "not delivered"
+    return "cancelled" if event["cancelledAt"] else "delivered" if event["deliveredAt"] else "accepted"

@@ -25,13 +25,14 @@ _STEPS_A_SECOND: Final = 5
 def redrive_invocation(environment: words.Environment, invocation_id: str) -> None:
     """Give a dead invocation new attempts, due now. Raises NotFound, or Conflict when it is not dead.
 
-    It is a Conflict too when its one-shot dispatcher waits for another event by now.
+    It is a Conflict too when its dispatcher is disabled, expired or gone, which would only have it skipped, and when that
+    is a one-shot one that waits for another event by now.
     """
     found = _invocation(environment, invocation_id)
     with suppress(redrives.AnotherPending):
         if redrives.revive(INVOCATIONS, [found]):
             return
-    raise errors.Conflict("Only a dead invocation can be redriven, and none whose dispatcher waits for another event")
+    raise errors.Conflict("Only a dead invocation can be redriven, whose dispatcher is enabled and waits for no other event")
 
 
 def dismiss_invocation(environment: words.Environment, invocation_id: str) -> None:

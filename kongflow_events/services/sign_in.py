@@ -56,7 +56,7 @@ def sign_in_by_link(token: str, address: str) -> Session:
     with db.unit(), db.atomic():
         found = operators.use_link(_hash(token))
         if found is None:
-            raise errors.Unauthorized("This link was used already, or is too old")
+            raise errors.Unauthorized("This link was used already, or is too old; dev prints a new one when it starts")
         return _begin(found, address, "sign-in.link")
 
 

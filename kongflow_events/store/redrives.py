@@ -45,13 +45,15 @@ SELECT subject_id AS id, died_at <= %(started)s AND ({WANTED_DELIVERY}) AS wante
  WHERE {DEAD_DELIVERY} AND (%(after)s::uuid IS NULL OR subject_id > %(after)s) ORDER BY subject_id LIMIT %(limit)s
 """
 
+# One whose dispatcher would only have it skipped stays dead: it could not be redriven any more once somebody enables that.
 # A one-shot dispatcher waits for one event at a time: of several dead letters the oldest goes first, and none while
 # another event is pending.
 _REVIVE_INVOCATIONS = """
 WITH asked AS (
-    SELECT invocations.id, invocations.dispatcher_id, COALESCE(dispatchers.one_shot, FALSE) AS one_shot
-      FROM invocations LEFT JOIN event_dispatchers AS dispatchers ON dispatchers.id = invocations.dispatcher_id
+    SELECT invocations.id, invocations.dispatcher_id, one_shot
+      FROM invocations JOIN event_dispatchers AS dispatchers ON dispatchers.id = invocations.dispatcher_id
      WHERE invocations.id = ANY(%(ids)s) AND invocations.died_at IS NOT NULL
+       AND enabled AND (expires_at IS NULL OR expires_at > now())
      ORDER BY invocations.id FOR NO KEY UPDATE OF invocations
 ), free AS (
     SELECT id, CASE WHEN one_shot THEN dispatcher_id END AS pending_one_shot FROM (

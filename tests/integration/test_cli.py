@@ -59,7 +59,7 @@ def from_json(*words: str, **options: Any) -> Any:
 class TestApi:
     def test_an_event_is_sent_shown_and_listed(self) -> None:
         sent = run("send", factory.JOB_EVENT, "--payload", '{"n": 1}', "--id", "a b/c")
-        assert (sent.exit_code, sent.stdout) == (0, f"a b/c  {factory.JOB_EVENT}  not delivered\n")
+        assert (sent.exit_code, sent.stdout) == (0, f"a b/c  {factory.JOB_EVENT}  accepted\n")
 
         words = ["--account", "acme", "--deliver-after", "60", "--context", "1"]
         later = from_json("send", "later", "--payload", "-", *words, input='{"n": 2}')

@@ -183,6 +183,26 @@ class TestOne:
         assert ended.reason.startswith("dismissed: its JOB_VERSION")
         assert owed() == []
 
+    @pytest.mark.parametrize("change", ["enabled = FALSE", "expires_at = now()"])
+    def test_one_whose_dispatcher_would_have_it_skipped_stays_a_dead_letter(
+        self, alice: words.Environment, change: str
+    ) -> None:
+        [made] = dead(alice)
+        with db.unit():
+            db.run(f"UPDATE event_dispatchers SET {change}")
+        with db.unit(), pytest.raises(errors.Conflict, match="enabled"):
+            redrive.redrive_invocation(alice, str(made))
+        operation = start(alice)
+        advance()
+
+        assert (row(made).status, owed()) == ("DEAD", [])
+        assert (state(alice, operation).done, state(alice, operation).state) == (0, "DONE")
+
+        with db.unit():
+            db.run("UPDATE event_dispatchers SET enabled = TRUE, expires_at = NULL")
+            redrive.redrive_invocation(alice, str(made))
+        assert row(made).status == "PENDING"
+
     def test_a_one_shot_dispatcher_waits_for_one_event_at_a_time(self, alice: words.Environment) -> None:
         factory.dispatcher(alice, "once", to=factory.to_url(NOWHERE), one_shot=True)
         letters = []
