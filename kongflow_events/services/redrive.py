@@ -32,7 +32,9 @@ def redrive_invocation(environment: words.Environment, invocation_id: str) -> No
     with suppress(redrives.AnotherPending):
         if redrives.revive(INVOCATIONS, [found]):
             return
-    raise errors.Conflict("Only a dead invocation can be redriven, whose dispatcher is enabled and waits for no other event")
+    raise errors.Conflict(
+        "Only a dead invocation can be redriven, whose dispatcher is enabled and waits for no other event"
+    )
 
 
 def dismiss_invocation(environment: words.Environment, invocation_id: str) -> None:
