@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 
 # No 5xx, no status or body beside the document, nothing that breaks a schema accepted. What keeps to its schema is accepted
 # too, but for what no schema can say: whether a target is in the environment or at an address that may be called, whether
-# a filter means something, which characters and media types an attribute of a CloudEvent may have. There a 422 (or
-# upstream's 400) is an answer that the document promises.
+# a filter means something, whether a window ends after it begins, which characters and media types an attribute of a
+# CloudEvent may have. There a 422 (or upstream's 400) is an answer that the document promises.
 CONFIG = """
 seed = 2026
 headers = {{ Authorization = "Bearer {key}" }}
@@ -35,7 +35,7 @@ targets = {{ values = ["http://127.0.0.1:9/a", "http://127.0.0.1:9/b", "http://1
 
 [[operations]]
 include-operation-id = ["createEventDispatcher", "updateEventDispatcher", "registerJob", "putDynamicTrigger",
-    "explainEventDispatcher", "startReplay", "previewReplay", "sendEvent"]
+    "explainEventDispatcher", "startReplay", "previewReplay", "sendEvent", "getStatistics", "headGetStatistics"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422"]
 
 [operations.parameters]
