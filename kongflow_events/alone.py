@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 
@@ -17,41 +18,44 @@ from kongflow_events.store import db, invocations, outbox
 
 log = structlog.get_logger(__name__)
 
+Result = TypeVar("Result")
+
 # Bytes of an error's text that a dead letter keeps.
 _ERROR_BYTES = 2000
 
 
-def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID], None]) -> bool:
+def carry_out(kind: words.Kind, subject_id: uuid.UUID, work: Callable[[uuid.UUID], Result]) -> Result | None:
     """Claim one due row of work inside PostgreSQL, and do `work(token)` for it in a transaction of its own.
 
     1. Claim: count the attempt, lease the row; commit. Somebody else's row, or none: nothing to do.
     2. Past its attempts already: its workers died. Make it a dead letter.
     3. Work, which deletes the row, or leaves it as it was. A failure is written down and decides what follows.
 
-    Returns whether the work was done. A database that is away is nobody's failure: it is raised, and the lease runs out.
+    Returns what the work returns, None when it was not done. A database that is away is nobody's failure: it is raised,
+    and the lease runs out.
     """
     claimed = outbox.claim(kind, subject_id, settings.current().lease)
     if claimed is None:
-        return False
+        return None
     token, number = claimed
     if number > retries.LIMITS[kind]:
         _give_up(kind, subject_id, token, number)
-        return False
+        return None
     started = time.monotonic()
     try:
         with db.atomic():
-            work(token)
+            done = work(token)
             # What is left now was in other hands: a sender's, say, who has the event under his lock.
             outbox.release(subject_id, token)
         crashes.point(f"{kind}.after_commit")
-        return True
+        return done
     except db.AWAY:
         raise
     except Exception as error:
         log.exception("work failed", kind=kind, attempt=number, **_named(kind, subject_id))
         metrics.FAILED.add(kind)
         _fail(kind, subject_id, token, number, error, time.monotonic() - started)
-        return False
+        return None
 
 
 def _give_up(kind: words.Kind, subject_id: uuid.UUID, token: uuid.UUID, number: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
@@ -10,6 +11,14 @@ from kongflow_events import models, retries
 from kongflow_events.store import bulk_operations, db
 
 log = structlog.get_logger(__name__)
+
+# At the pace that is wanted: many small steps, since what comes in one burst makes everybody else wait for it.
+_A_SECOND: Final = 5
+
+
+def size(rate: int, most: int) -> int:
+    """How many rows one step takes of an operation that goes on with `rate` rows a second; at least one, at most `most`."""
+    return max(1, min(most, rate // _A_SECOND))
 
 
 def take(kind: str, work: Callable[[models.BulkOperation], bulk_operations.Step]) -> bool:

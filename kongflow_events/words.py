@@ -45,6 +45,17 @@ class Standing(NamedTuple):
     account: str | None
 
 
+def state_of(*, cancelled: bool, delivered: bool, owed: bool, dead: bool) -> str:
+    """The word for how an event stands: `owed` says that its delivery is, `dead` that this has used up its attempts."""
+    if cancelled:
+        return "cancelled"
+    if delivered:
+        return "delivered"
+    if not owed:
+        return "unmatched"
+    return "dead" if dead else "pending"
+
+
 class Counts(msgspec.Struct, frozen=True):
     """What came in during one slot of time, and what has become of it."""
 

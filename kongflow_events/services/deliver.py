@@ -56,15 +56,10 @@ def _deliver_together(ids: Collection[uuid.UUID]) -> Hints:
 
 def _deliver_one_by_one(ids: Collection[uuid.UUID]) -> Hints:
     hints: Hints = defaultdict(list)
-    delivered: list[_Delivered] = []
-
-    def work(record_id: uuid.UUID, token: uuid.UUID) -> None:
-        delivered[:] = [_deliver([record_id], token)]
-
     for record_id in ids:
-        delivered.clear()
-        if alone.carry_out("deliver", record_id, partial(work, record_id)):
-            for kind, subjects in _account(delivered[0]).items():
+        delivered = alone.carry_out("deliver", record_id, partial(_deliver, [record_id]))
+        if delivered is not None:
+            for kind, subjects in _account(delivered).items():
                 hints[kind] += subjects
     return hints
 

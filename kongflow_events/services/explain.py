@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -36,11 +37,32 @@ def explain_dispatcher(
     [listed] = dispatchers.with_names([row])
     if asked.event is not msgspec.UNSET:
         return _explanation(listed, _described(asked.event.known(), asked.options.known()))
-    record = events.get(environment.id, str(asked.event_id))
+    return _of_stored(environment, str(asked.event_id), [listed])[0]
+
+
+def explain_event(
+    environment: words.Environment, event_id: str, dispatcher_ids: Sequence[uuid.UUID]
+) -> list[schemas.Explanation]:
+    """What each of these dispatchers makes of a stored event; one that is gone by now is left out.
+
+    Raises NotFound for an event that is not there.
+    """
+    found = [row for one in dispatcher_ids if (row := dispatchers.get(environment.id, one)) is not None]
+    return _of_stored(environment, event_id, dispatchers.with_names(found))
+
+
+def _of_stored(
+    environment: words.Environment, event_id: str, asked: Sequence[dispatchers.Listed]
+) -> list[schemas.Explanation]:
+    record = events.get(environment.id, event_id)
     if record is None:
         raise errors.NotFound("Event not found")
-    story = explanations.story(record.id, row.id)
-    return _explanation(listed, _stored(record, story.account), record, story)
+    stories = [explanations.story(record.id, listed.row.id) for listed in asked]
+    if not stories:
+        return []
+    # Looked at by all, decoded once.
+    event = _stored(record, stories[0].account)
+    return [_explanation(listed, event, record, story) for listed, story in zip(asked, stories, strict=True)]
 
 
 def _described(event: schemas.SendEvent, options: schemas.SendOptions) -> _Event:

@@ -47,15 +47,10 @@ def _invoke_together(ids: Collection[uuid.UUID]) -> None:
 
 
 def _invoke_one_by_one(ids: Collection[uuid.UUID]) -> None:
-    carried_out: list[_CarriedOut] = []
-
-    def work(invocation_id: uuid.UUID, token: uuid.UUID) -> None:
-        carried_out[:] = [_invoke([invocation_id], token)]
-
     for invocation_id in ids:
-        carried_out.clear()
-        if alone.carry_out("invoke", invocation_id, partial(work, invocation_id)):
-            _account(carried_out[0])
+        carried_out = alone.carry_out("invoke", invocation_id, partial(_invoke, [invocation_id]))
+        if carried_out is not None:
+            _account(carried_out)
 
 
 class _CarriedOut(NamedTuple):

@@ -18,8 +18,6 @@ DELIVERIES: Final = "deliveries"
 # Rows that one step redrives, whose locks it holds for some milliseconds, and dead ones that it looks at for them.
 _STEP: Final = 200
 _LOOK: Final = 2000
-# At the pace that is wanted: many small steps, since what comes in one burst makes everybody else wait for it.
-_STEPS_A_SECOND: Final = 5
 
 
 def redrive_invocation(environment: words.Environment, invocation_id: str) -> None:
@@ -77,7 +75,7 @@ def advance_redrives() -> bool:
 def _step(operation: models.BulkOperation) -> bulk_operations.Step:
     wanted = msgspec.convert(operation.criteria, redrives.Wanted)
     looked = redrives.next_dead(operation.environment_id, wanted, operation.created_at, operation.passed, _LOOK)
-    passed, chosen = _first_wanted(looked, max(1, min(_STEP, operation.rate // _STEPS_A_SECOND)))
+    passed, chosen = _first_wanted(looked, steps.size(operation.rate, _STEP))
     revived = redrives.revive(wanted.of, chosen) if chosen else []
     return bulk_operations.Step(
         seen=len(chosen),

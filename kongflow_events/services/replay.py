@@ -20,8 +20,6 @@ KIND: Final = "replay"
 # Invocations that one step makes at the most (one event's fan-out stays whole), and events that it looks at for them.
 _STEP: Final = 1000
 _LOOK: Final = 500
-# At the pace that is wanted: many small steps, since what comes in one burst makes everybody else wait for it.
-_STEPS_A_SECOND: Final = 5
 # Events whose payloads a preview looks at: enough to see whether a filter means what its writer means.
 _SAMPLE: Final = 2000
 
@@ -65,7 +63,7 @@ def _step(operation: models.BulkOperation) -> bulk_operations.Step:
     after = None if operation.passed is None else (operation.passed_at, operation.passed)
     looked = replays.next_past(operation.environment_id, wanted, operation.created_at, after, _LOOK)
     matches = _matches(wanted, looked)
-    passed = _as_many_as_fit(looked, matches, max(1, min(_STEP, operation.rate // _STEPS_A_SECOND)))
+    passed = _as_many_as_fit(looked, matches, steps.size(operation.rate, _STEP))
     made = _invoke(passed, matches, operation.id)
     return bulk_operations.Step(
         seen=sum(past.wanted for past in passed),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from kongflow_events.store import db
+from kongflow_events import words
+from kongflow_events.store import db, stretches
 
 # Entries that one page looks at, wanted or not.
 _LOOK = 2000
@@ -63,22 +64,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     environment: str | None
 
 
-class Found(NamedTuple):
-    """Entries, newest first; `next` is the id to go on before, None at the end. There may be none before `next`."""
-
-    items: list[Entry]
-    next: uuid.UUID | None
-
-
-def newest(wanted: Wanted, before: uuid.UUID | None, limit: int) -> Found:
+def newest(wanted: Wanted, before: uuid.UUID | None, limit: int) -> words.Page[Entry]:
     """The entries that are wanted, newest first, from just before `before`."""
     found = db.rows(_NEWEST, {"before": before, "limit": limit + 1, "look": _LOOK, **msgspec.structs.asdict(wanted)})
-    looked, last = found[0]["looked"], found[0]["last"]
-    items = [_entry(row) for row in found if row["id"] is not None]
-    if len(items) > limit:
-        return Found(items[:limit], items[limit - 1].id)
-    return Found(items, last if looked == _LOOK else None)
-
-
-def _entry(row: db.Row) -> Entry:
-    return Entry(**{name: value for name, value in row.items() if name not in {"looked", "last"}})
+    return stretches.page(found, Entry, _LOOK, limit)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from kongflow_events.store import db, redrives
+from kongflow_events import words
+from kongflow_events.store import db, redrives, stretches
 
 # Dead letters that one page looks at, and that are counted.
 LOOK, COUNTED = 2000, 10_000
@@ -87,14 +88,9 @@ class Counted(NamedTuple):
     all: bool
 
 
-class Found(NamedTuple):
-    """Dead letters, newest first; `next` is the id to go on before, None at the end. There may be none before `next`."""
-
-    items: list[Dead]
-    next: uuid.UUID | None
-
-
-def newest(environment_id: uuid.UUID, wanted: redrives.Wanted, before: uuid.UUID | None, limit: int) -> Found:
+def newest(
+    environment_id: uuid.UUID, wanted: redrives.Wanted, before: uuid.UUID | None, limit: int
+) -> words.Page[Dead]:
     """The environment's dead letters that are wanted, newest first, from just before `before`."""
     statement = _INVOCATIONS if wanted.of == "invocations" else _DELIVERIES
     found = db.rows(
@@ -106,11 +102,7 @@ def newest(environment_id: uuid.UUID, wanted: redrives.Wanted, before: uuid.UUID
             **msgspec.structs.asdict(wanted),
         },
     )
-    looked, last = found[0]["looked"], found[0]["last"]
-    items = [_dead(row) for row in found if row["id"] is not None]
-    if len(items) > limit:
-        return Found(items[:limit], items[limit - 1].id)
-    return Found(items, last if looked == LOOK else None)
+    return stretches.page(found, Dead, LOOK, limit)
 
 
 def count(environment_id: uuid.UUID, wanted: redrives.Wanted) -> Counted:
@@ -118,7 +110,3 @@ def count(environment_id: uuid.UUID, wanted: redrives.Wanted) -> Counted:
     parameters = {"environment": environment_id, "look": COUNTED, **msgspec.structs.asdict(wanted)}
     [found] = db.rows(_COUNTS[wanted.of], parameters)
     return Counted(found["wanted"], found["looked"] < COUNTED)
-
-
-def _dead(row: db.Row) -> Dead:
-    return Dead(**{name: value for name, value in row.items() if name not in {"looked", "last"}})

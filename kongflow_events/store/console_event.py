@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from kongflow_events import models, words
-from kongflow_events.store import db
+from kongflow_events.store import db, ledger
 
 # More than anybody reads on one page.
 INVOCATIONS: Final = 100
@@ -28,11 +28,11 @@ SELECT e.id, e.event_id, e.name, e.source, e.timestamp, e.payload_type, e.is_tes
  WHERE e.id = %(id)s AND e.environment_id = %(environment)s
 """
 
-_INVOCATIONS = """
+_INVOCATIONS = f"""
 SELECT invocations.id, invocations.dispatcher_id, invocations.dispatcher_event, invocations.dispatchable, invocations.replay,
        invocations.status, invocations.reason, GREATEST(invocations.attempts, outbox.attempts) AS attempts,
        invocations.redrives, invocations.last_error, invocations.created_at, invocations.completed_at,
-       CASE WHEN targets.paused_at IS NULL THEN GREATEST(outbox.due_at, targets.rests_until) END AS due_at,
+       {ledger.NEXT_TRY} AS due_at,
        dispatchers.id IS NOT NULL AS there
   FROM invocations
   LEFT JOIN outbox ON outbox.subject_id = invocations.id
@@ -91,13 +91,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def state(self) -> str:
         """One of `store.events.STATES`."""
-        if self.cancelled_at is not None:
-            return "cancelled"
-        if self.delivered_at is not None:
-            return "delivered"
-        if self.died_at is not None:
-            return "dead"
-        return "pending" if self.due_at is not None else "unmatched"
+        return words.state_of(
+            cancelled=self.cancelled_at is not None,
+            delivered=self.delivered_at is not None,
+            owed=self.due_at is not None,
+            dead=self.died_at is not None,
+        )
 
 
 class Dispatcher(msgspec.Struct, frozen=True):

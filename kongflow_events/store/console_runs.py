@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import NamedTuple
 
 import msgspec
 
-from kongflow_events.store import db
+from kongflow_events import words
+from kongflow_events.store import db, stretches
 
 # Runs that one page looks at when only some are wanted.
 _LOOK = 500
@@ -83,16 +83,9 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     record_id: uuid.UUID
 
 
-class Found(NamedTuple):
-    """Runs, newest first; `next` is the id to go on before, None at the end. There may be none before `next`."""
-
-    items: list[Listed]
-    next: uuid.UUID | None
-
-
 def newest(
     environment_id: uuid.UUID, project_id: uuid.UUID, wanted: Wanted, before: uuid.UUID | None, limit: int
-) -> Found:
+) -> words.Page[Listed]:
     """The environment's runs, newest first, from just before `before`."""
     look = limit + 1 if wanted.status is None else _LOOK
     found = db.rows(
@@ -106,18 +99,10 @@ def newest(
             **msgspec.structs.asdict(wanted),
         },
     )
-    looked, last = found[0]["looked"], found[0]["last"]
-    items = [_listed(row) for row in found if row["id"] is not None]
-    if len(items) > limit:
-        return Found(items[:limit], items[limit - 1].id)
-    return Found(items, last if looked == look else None)
+    return stretches.page(found, Listed, look, limit)
 
 
 def get(environment_id: uuid.UUID, run_id: uuid.UUID) -> Listed | None:
     """The environment's run of this id."""
     found = db.rows(_ONE, {"id": run_id, "environment": environment_id})
     return Listed(**found[0]) if found else None
-
-
-def _listed(row: db.Row) -> Listed:
-    return Listed(**{name: value for name, value in row.items() if name not in {"looked", "last"}})

@@ -217,12 +217,13 @@ def standings(records: Sequence[models.EventRecord]) -> dict[uuid.UUID, words.St
 
 
 def _standing(record: models.EventRecord, row: db.Row | None) -> words.Standing:
-    account = row["account"] if row else None
-    if record.cancelled_at is not None:
-        return words.Standing("cancelled", account)
-    if record.delivered_at is not None or row is None or not row["owed"]:
-        return words.Standing("delivered" if record.delivered_at is not None else "unmatched", account)
-    return words.Standing("dead" if row["dead"] else "pending", account)
+    state = words.state_of(
+        cancelled=record.cancelled_at is not None,
+        delivered=record.delivered_at is not None,
+        owed=row is not None and row["owed"],
+        dead=row is not None and row["dead"],
+    )
+    return words.Standing(state, row["account"] if row else None)
 
 
 def _conditions(wanted: Wanted, before: uuid.UUID | None) -> list[str]:

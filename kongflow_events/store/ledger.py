@@ -11,12 +11,15 @@ import msgspec
 from kongflow_events import models, words
 from kongflow_events.store import db
 
-_LIST = """
+# When an invocation is tried next, of its row in the outbox and its target: never while that is paused.
+NEXT_TRY = "CASE WHEN targets.paused_at IS NULL THEN GREATEST(outbox.due_at, targets.rests_until) END"
+
+_LIST = f"""
 SELECT invocations.id, records.event_id, records.name AS event_name, invocations.dispatcher_id,
        invocations.dispatcher_event, invocations.dispatchable, invocations.replay, invocations.status, invocations.reason,
        GREATEST(invocations.attempts, outbox.attempts) AS attempts, invocations.redrives, invocations.last_error,
        invocations.last_outcome, invocations.created_at, invocations.completed_at,
-       CASE WHEN targets.paused_at IS NULL THEN GREATEST(outbox.due_at, targets.rests_until) END AS due_at
+       {NEXT_TRY} AS due_at
   FROM invocations
   JOIN event_records AS records ON records.id = invocations.event_record_id
   LEFT JOIN outbox ON outbox.subject_id = invocations.id

@@ -6,7 +6,7 @@ Ids grow with time, so an environment's rows of a window lie together in the ind
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from kongflow_events import words
@@ -37,8 +37,8 @@ def count(environment_id: uuid.UUID, since: datetime, seconds: float, slots: int
         "since": since,
         "until": until,
         "seconds": seconds,
-        "lowest": _first_id(since - _APART),
-        "highest": _first_id(until + _APART),
+        "lowest": words.first_id_at(since - _APART),
+        "highest": words.first_id_at(until + _APART),
     }
     counted = [words.Counts() for _ in range(slots)]
     for statement in (_EVENTS, _INVOCATIONS):
@@ -47,9 +47,3 @@ def count(environment_id: uuid.UUID, since: datetime, seconds: float, slots: int
             slot = min(row.pop("slot"), slots - 1)
             counted[slot] = counted[slot].plus(**row)
     return counted
-
-
-def _first_id(at: datetime) -> uuid.UUID:
-    """An id below all in UUIDv7 form that were made at that time or later."""
-    milliseconds = max(0, int(at.astimezone(UTC).timestamp() * 1000))
-    return uuid.UUID(int=milliseconds << 80)
