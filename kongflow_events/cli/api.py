@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kongflow_events.cli import invocations, output
+from kongflow_events.cli import invocations, lists, output
 from kongflow_events.cli.client import call, json_option, known, segment
 
 
@@ -50,14 +50,8 @@ def events() -> None:
 
 
 @events.command("list")
-@click.option("--name", default=None, help="Only events of this name.")
-@click.option("--source", default=None, help="Only events from this source.")
-@click.option("--account", default=None, help="Only this external account's events.")
-@click.option("--state", type=click.Choice(["pending", "delivered", "unmatched", "cancelled", "dead"]), default=None)
-@click.option("--since", default=None, metavar="TIME", help="Only events stored at or after this time.")
-@click.option("--until", default=None, metavar="TIME", help="Only events stored before this time.")
-@click.option("--limit", type=int, default=None, help="How many. [default: 50]")
-@click.option("--cursor", default=None, help="Go on where a list ended.")
+@lists.events
+@lists.paging
 @output.as_json
 def list_events(as_json: bool, **query: Any) -> None:
     """List events, newest first.

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import click
 
-from kongflow_events.cli import invocations, output, watch
+from kongflow_events.cli import invocations, lists, output, watch
 from kongflow_events.cli.client import call, known, segment
 
 _CLASSES: Final = ("refused", "unreachable", "timeout", "blocked", "failed", "missing", "lost")
 
 
-def _filters(command: Callable[..., None]) -> Callable[..., None]:
-    """Which dead letters: options that several commands share."""
-    options = (
+_filters = lists.together(
+    [
         click.option("--deliveries", is_flag=True, help="Events whose delivery is dead, in place of invocations."),
         click.option("--dispatcher", default=None, metavar="ID", help="Only this dispatcher's."),
         click.option("--name", default=None, help="Only those of events of this name."),
         click.option("--error-class", type=click.Choice(_CLASSES), default=None, help="Only those that died of this."),
         click.option("--since", default=None, metavar="TIME", help="Only those that died then or later."),
         click.option("--until", default=None, metavar="TIME", help="Only those that died before this time."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    ]
+)
 
 
 @click.group()
@@ -35,8 +31,7 @@ def dead() -> None:
 
 @dead.command("list")
 @_filters
-@click.option("--limit", type=int, default=None, help="How many. [default: 50]")
-@click.option("--cursor", default=None, help="Go on where a list ended.")
+@lists.paging
 @output.as_json
 def list_dead(deliveries: bool, as_json: bool, **query: Any) -> None:
     """List dead letters, newest first.

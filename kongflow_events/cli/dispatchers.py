@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import click
 
-from kongflow_events.cli import output
+from kongflow_events.cli import lists, output
 from kongflow_events.cli.client import call, json_option, known, segment
 from kongflow_events.cli.invocations import target
 
-_RULES: Final = "/api/v1/event-dispatchers"
+RULES: Final = "/api/v1/event-dispatchers"
 _which = click.argument("dispatcher_id", metavar="DISPATCHER")
 
 
@@ -22,19 +23,18 @@ def dispatchers() -> None:
 
 @dispatchers.command("list")
 @click.option("--event", default=None, help="Only dispatchers that listen to this name.")
-@click.option("--limit", type=int, default=None, help="How many. [default: 50]")
-@click.option("--cursor", default=None, help="Go on where a list ended.")
+@lists.paging
 @output.as_json
 def list_dispatchers(as_json: bool, **query: Any) -> None:
     """List dispatchers, newest first.
 
     Example: kongflow-events dispatchers list --event order.paid
     """
-    page = call("GET", _RULES, **query)
+    page = call("GET", RULES, **query)
     if as_json:
         output.show_json(page)
         return
-    rows = [[one["id"], ", ".join(one["event"]), one["source"], target(one), _state(one)] for one in page["data"]]
+    rows = [[one["id"], ", ".join(one["event"]), one["source"], target(one), standing(one)] for one in page["data"]]
     output.show_table(["ID", "EVENT", "SOURCE", "SETS OFF", "STATE"], rows)
     output.show_more(page)
 
@@ -53,16 +53,7 @@ def add_dispatcher(names: tuple[str, ...], as_json: bool, **given: Any) -> None:
 
     Example: kongflow-events dispatchers add --event order.paid --filter '{"amount":[{"$gt":10}]}' --url http://127.0.0.1:9000/
     """
-    body = {
-        "event": list(names),
-        "source": given["source"],
-        "payloadFilter": json_option(given["payload_filter"], "--filter"),
-        "contextFilter": json_option(given["context_filter"], "--context-filter"),
-        "dispatchable": _dispatchable(given),
-    }
-    made = call("POST", _RULES, known(body))
-    for warning in made["warnings"]:
-        click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
+    made = add(names, given, _dispatchable(given))
     if as_json:
         output.show_json(made)
     else:
@@ -77,7 +68,7 @@ def show_dispatcher(dispatcher_id: str, as_json: bool) -> None:
 
     Example: kongflow-events dispatchers show 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
     """
-    one = call("GET", f"{_RULES}/{segment(dispatcher_id)}")
+    one = call("GET", f"{RULES}/{segment(dispatcher_id)}")
     if as_json:
         output.show_json(one)
         return
@@ -88,7 +79,7 @@ def show_dispatcher(dispatcher_id: str, as_json: bool) -> None:
         ("payload filter", json.dumps(one["payloadFilter"], ensure_ascii=False)),
         ("context filter", json.dumps(one["contextFilter"], ensure_ascii=False)),
         ("sets off", target(one)),
-        ("state", _state(one)),
+        ("state", standing(one)),
     ]
     output.show_fields([*fields, *_health(one["target"])])
 
@@ -123,7 +114,28 @@ def delete(dispatcher_id: str, as_json: bool) -> None:
 
     Example: kongflow-events dispatchers delete 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
     """
-    deleted = call("DELETE", f"{_RULES}/{segment(dispatcher_id)}")
+    remove(dispatcher_id, as_json=as_json)
+
+
+def add(names: Sequence[str], given: Mapping[str, Any], dispatchable: dict[str, Any], **more: Any) -> Any:
+    """Make a dispatcher of the options that all kinds of it share, and pass on what the service warns of."""
+    body = {
+        "event": list(names),
+        "source": given["source"],
+        "payloadFilter": json_option(given["payload_filter"], "--filter"),
+        "contextFilter": json_option(given["context_filter"], "--context-filter"),
+        "dispatchable": dispatchable,
+        **more,
+    }
+    made = call("POST", RULES, known(body))
+    for warning in made["warnings"]:
+        click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
+    return made
+
+
+def remove(dispatcher_id: str, *, as_json: bool) -> None:
+    """Delete a dispatcher of any kind, and say so."""
+    deleted = call("DELETE", f"{RULES}/{segment(dispatcher_id)}")
     if as_json:
         output.show_json(deleted)
     else:
@@ -131,14 +143,15 @@ def delete(dispatcher_id: str, as_json: bool) -> None:
 
 
 def _switch(dispatcher_id: str, *, on: bool, as_json: bool) -> None:
-    changed = call("PATCH", f"{_RULES}/{segment(dispatcher_id)}", {"enabled": on})
+    changed = call("PATCH", f"{RULES}/{segment(dispatcher_id)}", {"enabled": on})
     if as_json:
         output.show_json(changed)
     else:
-        click.echo(f"{changed['id']}  {output.coloured(_state(changed))}")
+        click.echo(f"{changed['id']}  {output.coloured(standing(changed))}")
 
 
-def _state(one: dict[str, Any]) -> str:
+def standing(one: dict[str, Any]) -> str:
+    """Whether a dispatcher hears events, in a word."""
     return "enabled" if one["enabled"] else "disabled"
 
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Final
 import click
 import msgspec
 
-from kongflow_events.cli import output
+from kongflow_events.cli import lists, output
 from kongflow_events.cli.client import insist, read
 
 _PAGE: Final = 100
@@ -22,12 +22,7 @@ class _Page(msgspec.Struct, rename="camel"):
 
 @click.command("export")
 @click.option("--output", "file", type=click.File("wb"), default="-", help="Where to write. [default: standard output]")
-@click.option("--name", default=None, help="Only events of this name.")
-@click.option("--source", default=None, help="Only events from this source.")
-@click.option("--account", default=None, help="Only this external account's events.")
-@click.option("--state", type=click.Choice(["pending", "delivered", "unmatched", "cancelled", "dead"]), default=None)
-@click.option("--since", default=None, metavar="TIME", help="Only events stored at or after this time.")
-@click.option("--until", default=None, metavar="TIME", help="Only events stored before this time.")
+@lists.events
 def export(file: BinaryIO, **query: Any) -> None:
     """Write stored events, newest first, a JSON object a line; payloads are the senders' own, digit for digit.
 

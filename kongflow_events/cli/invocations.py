@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kongflow_events.cli import output
+from kongflow_events.cli import lists, output
 from kongflow_events.cli.client import call, segment
 
 _STATUSES = ("PENDING", "SUCCEEDED", "DEAD", "SKIPPED", "CANCELED")
@@ -26,8 +26,7 @@ def group() -> None:
 @click.option("--dispatcher", default=None, metavar="ID", help="Only this dispatcher's.")
 @click.option("--since", default=None, metavar="TIME", help="Only those that ended, or else began, then or later.")
 @click.option("--until", default=None, metavar="TIME", help="Only those that ended, or else began, before this time.")
-@click.option("--limit", type=int, default=None, help="How many. [default: 50]")
-@click.option("--cursor", default=None, help="Go on where a list ended.")
+@lists.paging
 @output.as_json
 def list_invocations(as_json: bool, **query: Any) -> None:
     """List invocations, newest first.

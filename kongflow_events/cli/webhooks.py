@@ -9,9 +9,9 @@ from typing import Any, Final
 import click
 
 from kongflow_events.cli import output
-from kongflow_events.cli.client import call, json_option, known, segment
+from kongflow_events.cli.client import call, known, segment
+from kongflow_events.cli.dispatchers import RULES, add, remove, standing
 
-RULES: Final = "/api/v1/event-dispatchers"
 _POLL_SECONDS: Final = 0.2
 # What a page of dispatchers may hold.
 _PAGE: Final = 100
@@ -53,17 +53,7 @@ def create(url: str, names: tuple[str, ...], as_json: bool, **given: Any) -> Non
         "rateLimit": given["rate_limit"],
         "maxConcurrency": given["max_concurrency"],
     }
-    body = {
-        "event": list(names),
-        "source": given["source"],
-        "payloadFilter": json_option(given["payload_filter"], "--filter"),
-        "contextFilter": json_option(given["context_filter"], "--context-filter"),
-        "dispatchable": known(dispatchable),
-        "dispatchableId": given["dispatchable_id"],
-    }
-    made = call("POST", RULES, known(body))
-    for warning in made["warnings"]:
-        click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
+    made = add(names, given, known(dispatchable), dispatchableId=given["dispatchable_id"])
     if as_json:
         output.show_json(made)
         return
@@ -122,7 +112,7 @@ def list_webhooks(as_json: bool) -> None:
             ", ".join(one["event"]),
             one["dispatchable"]["url"],
             one["signing"]["kind"],
-            "enabled" if one["enabled"] else "disabled",
+            standing(one),
         ]
         for one in found
     ]
@@ -163,11 +153,7 @@ def delete(webhook_id: str, as_json: bool) -> None:
 
     Example: kongflow-events webhooks delete 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
     """
-    deleted = call("DELETE", f"{RULES}/{segment(webhook_id)}")
-    if as_json:
-        output.show_json(deleted)
-    else:
-        click.echo(f"{deleted['id']}  deleted")
+    remove(webhook_id, as_json=as_json)
 
 
 @webhooks.group()

@@ -1,11 +1,16 @@
-"""What the filters in a page's URL ask for. What cannot be is not asked, but for a time, which is told."""
+"""What the filters in a page's URL ask for, and how they stand in one.
+
+What cannot be is not asked, but for a time, which is told.
+"""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import msgspec
 
 from kongflow_events import errors, words
 from kongflow_events.console.visits import Visit
@@ -40,3 +45,19 @@ def moment(visit: Visit, name: str) -> datetime | None:
         return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise errors.Refused(f"{name} is not a time: write it as 2026-06-17T09:30") from None
+
+
+def asked(wanted: msgspec.Struct) -> dict[str, Any]:
+    """What is asked for as filters of a URL, by the names of its fields."""
+    values = msgspec.structs.asdict(wanted)
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+
+
+def ways(
+    visit: Visit, page: str, asked: Mapping[str, object], before: uuid.UUID | None, following: uuid.UUID | None
+) -> dict[str, str | None]:
+    """The ways from a part of a list, which began `before` a row, to its `newest` rows and to `older` ones; None for none."""
+    return {
+        "newest": visit.at(page, **asked) if before else None,
+        "older": visit.at(page, **asked, before=following) if following else None,
+    }

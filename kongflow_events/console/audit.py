@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
-
 from kongflow_events.console import asking, door
 from kongflow_events.console.visits import View, Visit
 from kongflow_events.store import console_audit
@@ -31,20 +29,13 @@ class Audit:
         )
         before = asking.row_id(visit, "before")
         found = console_audit.newest(wanted, before, _PAGE)
-        asked = {
-            **msgspec.structs.asdict(wanted),
-            "environment": None,
-            "where": where,
-            "since": wanted.since and wanted.since.isoformat(),
-            "until": wanted.until and wanted.until.isoformat(),
-        }
+        asked = {**asking.asked(wanted), "environment": None, "where": where}
         values = {
             "wanted": wanted,
             "where": where,
             "here": HERE,
             "found": found,
-            "newest": visit.at("audit", **asked) if before else None,
-            "older": visit.at("audit", **asked, before=found.next) if found.next else None,
+            **asking.ways(visit, "audit", asked, before, found.next),
             "filtered": wanted != console_audit.Wanted(),
         }
         return View("audit.html", values)

@@ -17,7 +17,7 @@ _PAGE: Final = 25
 _OPERATIONS: Final = 5
 CLASSES: Final[tuple[words.ErrorClass, ...]] = get_args(words.ErrorClass)
 KINDS: Final = (redrive.INVOCATIONS, redrive.DELIVERIES)
-# Rows a second, from careful to quick; the first is what the API takes when nothing is said.
+# Rows a second to choose from; the first is chosen when nothing is said.
 RATES: Final = (100, 10, 1000)
 
 
@@ -36,9 +36,8 @@ class DeadLetters:
             "classes": CLASSES,
             "found": found,
             "called": console_dispatchers.called([one.dispatchable for one in found.items if one.dispatchable]),
-            "redrive": visit.at("dead", "redrive", **_asked(wanted)),
-            "newest": visit.at("dead", **_asked(wanted)) if before else None,
-            "older": visit.at("dead", **_asked(wanted), before=found.next) if found.next else None,
+            "redrive": visit.at("dead", "redrive", **asking.asked(wanted)),
+            **asking.ways(visit, "dead", asking.asked(wanted), before, found.next),
             "tabs": [(kind, visit.at("dead", of=kind)) for kind in KINDS],
             "operations": [(one, progress(one)) for one in operations.items],
             "filtered": wanted != Wanted(of=wanted.of),
@@ -79,11 +78,11 @@ class RedriveMany:
         wanted = _wanted(visit)
         values = {
             "wanted": wanted,
-            "asked": _given(_asked(wanted)),
+            "asked": _given(asking.asked(wanted)),
             "counted": console_dead_letters.count(visit.environment.id, wanted),
             "rates": RATES,
-            "to": visit.at("dead", "redrive", **_asked(wanted)),
-            "back": visit.at("dead", **_asked(wanted)),
+            "to": visit.at("dead", "redrive", **asking.asked(wanted)),
+            "back": visit.at("dead", **asking.asked(wanted)),
         }
         return View("redrive-new.html", values)
 
@@ -171,15 +170,6 @@ def _wanted(visit: Visit) -> Wanted:
         dispatcher=asking.row_id(visit, "dispatcher"),
         error_class=asking.choice(visit, "error_class", CLASSES),
     )
-
-
-def _asked(wanted: Wanted) -> dict[str, Any]:
-    """The filters as they stand in a URL."""
-    return {
-        **msgspec.structs.asdict(wanted),
-        "since": wanted.since and wanted.since.isoformat(),
-        "until": wanted.until and wanted.until.isoformat(),
-    }
 
 
 def _given(filters: dict[str, Any]) -> dict[str, Any]:

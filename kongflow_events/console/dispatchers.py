@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any, Final, get_args
 
 import falcon
@@ -51,8 +50,7 @@ class Dispatchers:
             "states": STATES,
             "rows": [(one, strips.of_invocations(recent.get(one.row.id, []), _FEW)) for one in listed],
             "called": console_dispatchers.called([one.row.dispatchable for one in listed]),
-            "newest": _list(visit, wanted) if before else None,
-            "older": _list(visit, wanted, before=found.next) if found.next else None,
+            **asking.ways(visit, "dispatchers", asking.asked(wanted), before, found.next),
             "filtered": wanted != console_dispatchers.Wanted(),
         }
         return View("dispatchers.html", values)
@@ -170,10 +168,6 @@ class RotateSecret:
             view=View("shown-once.html", values),
             details={"overlapInSeconds": overlap},
         )
-
-
-def _list(visit: Visit, wanted: console_dispatchers.Wanted, before: uuid.UUID | None = None) -> str:
-    return visit.at("dispatchers", **msgspec.structs.asdict(wanted), before=before)
 
 
 def _changed(visit: Visit, dispatcher_id: str, change: schemas.DispatcherChange, said: str) -> Done:

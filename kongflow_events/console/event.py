@@ -183,10 +183,9 @@ def _decided(
     hearing = console_event.listeners(visit.environment.id, record, patterns.heard_by(record.name), _ASKED)
     asked = offered.get(words.as_id(visit.query.get("dispatcher", "")))
     chosen = [asked] if asked is not None and asked not in hearing else []
-    body = schemas.ExplainBody(event_id=record.event_id)
-    asked_all = [*chosen, *hearing]
-    said = [explain.explain_dispatcher(visit.environment, str(one.id), body) for one in asked_all]
-    return [Decided(one, answer, reasons.trees(answer)) for one, answer in zip(asked_all, said, strict=True)]
+    asked_all = {one.id: one for one in [*chosen, *hearing]}
+    said = explain.explain_event(visit.environment, record.event_id, list(asked_all))
+    return [Decided(asked_all[answer.dispatcher_id], answer, reasons.trees(answer)) for answer in said]
 
 
 def _formatted(record: console_event.Record) -> str:

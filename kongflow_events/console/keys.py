@@ -37,8 +37,7 @@ class Keys:
             "kinds": KINDS,
             "webhooks": webhooks.items,
             "overlaps": list(OVERLAPS),
-            "newest": visit.at("keys") if before else None,
-            "older": visit.at("keys", before=webhooks.next) if webhooks.next else None,
+            **asking.ways(visit, "keys", {}, before, webhooks.next),
         }
         return View("keys.html", values)
 

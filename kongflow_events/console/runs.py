@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final, get_args
 
-import msgspec
-
 from kongflow_events import errors, words
 from kongflow_events.console import asking, door
 from kongflow_events.console.visits import Done, View, Visit
@@ -27,13 +25,11 @@ class Runs:
         before = asking.row_id(visit, "before")
         environment = visit.environment
         found = console_runs.newest(environment.id, environment.project_id, wanted, before, _PAGE)
-        asked = msgspec.structs.asdict(wanted)
         values = {
             "wanted": wanted,
             "statuses": STATUSES,
             "found": found,
-            "newest": visit.at("runs", **asked) if before else None,
-            "older": visit.at("runs", **asked, before=found.next) if found.next else None,
+            **asking.ways(visit, "runs", asking.asked(wanted), before, found.next),
             "filtered": wanted != console_runs.Wanted(),
         }
         return View("runs.html", values)
