@@ -170,7 +170,6 @@ def gather(
         f" WHERE i.{mine} ORDER BY number"
     )
     ids = {str(one.id) for one in invocations}
-    depths = [depth for at, _, depth in world.depths if at >= since]
     return Evidence(
         rules=list(rules),
         attempts=attempts_in(ledger),
@@ -181,7 +180,7 @@ def gather(
         tries=[Try(*row) for row in tries],
         owed=world.owed(),
         leases=int(world.rows("SELECT count(*) FROM outbox WHERE lease_until < now() - interval '1 second'")[0][0]),
-        deepest=max(depths, default=0),
+        deepest=world.deepest(since),
         drained=drained,
         journal=[one for one in world.journal if one.at >= since],
     )

@@ -98,10 +98,10 @@ def attempts(seen: Evidence) -> Iterable[str]:
             yield f"invocation {one.id} succeeded at attempt {one.attempts}, which is written down as {last}"
 
 
-def no_storm(seen: Evidence, most: int) -> Iterable[str]:
+def no_storm(deepest: int, most: int) -> Iterable[str]:
     """I8: no queue was ever deeper than `most`."""
-    if seen.deepest > most:
-        yield f"a queue was {seen.deepest} deep, {most} at most were promised"
+    if deepest > most:
+        yield f"a queue was {deepest} deep, {most} at most were promised"
 
 
 def no_lease(seen: Evidence) -> Iterable[str]:
@@ -164,7 +164,7 @@ def findings(seen: Evidence, most: int) -> list[str]:
     found = []
     for name, invariant in EVERY.items():
         found += _cut(name, list(invariant(seen)))
-    return found + _cut("I8", list(no_storm(seen, most)))
+    return found + _cut("I8", list(no_storm(seen.deepest, most)))
 
 
 def lost(seen: Evidence) -> int:

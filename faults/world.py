@@ -176,6 +176,10 @@ class World:
         """How many messages wait in a queue, and how many consumers it has."""
         return self._asking.look(queue)
 
+    def deepest(self, since: float) -> int:
+        """The most messages that any queue was seen to hold since then."""
+        return max((depth for at, _, depth in self.depths if at >= since), default=0)
+
     def owed(self) -> int:
         """Rows in the outbox, dead deliveries left out."""
         return int(self.rows("SELECT count(*) FROM outbox WHERE died_at IS NULL")[0][0])

@@ -13,25 +13,10 @@ from kongflow_events.services import deliver, dispatchers, ingest, post
 from kongflow_events.services.relay import Relay
 from kongflow_events.store import db, outbox
 from tests import factory, receiver
+from tests.queues import Queue
 from tests.receiver import Receiver
 
 pytestmark = pytest.mark.usefixtures("store")
-
-
-class Queue:
-    """A broker in memory that has room for everything."""
-
-    def __init__(self) -> None:
-        self.hinted: list[uuid.UUID] = []
-
-    def depth(self, queue_name: str) -> int:
-        return 0
-
-    def consumers(self, queue_name: str) -> int:
-        return 1
-
-    def publish(self, queue_name: str, messages: Sequence[words.HintBatch]) -> None:
-        self.hinted += [uuid.UUID(one) for batch in messages for one in batch.ids]
 
 
 class Webhook:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -20,6 +20,7 @@ from kongflow_events.services.relay import Relay
 from kongflow_events.store import db, outbox, posts, replays
 from tests import factory, receiver
 from tests.plans import rows_read
+from tests.queues import Queue
 from tests.receiver import Receiver
 from tests.stepping import Interleaving, halting
 
@@ -27,22 +28,6 @@ pytestmark = pytest.mark.usefixtures("store")
 
 LEASE = 60.0
 NOWHERE = "http://127.0.0.1:1/hook"
-
-
-class Queue:
-    """A broker in memory that has room for everything."""
-
-    def __init__(self) -> None:
-        self.hinted: list[uuid.UUID] = []
-
-    def depth(self, queue_name: str) -> int:
-        return 0
-
-    def consumers(self, queue_name: str) -> int:
-        return 1
-
-    def publish(self, queue_name: str, messages: Sequence[words.HintBatch]) -> None:
-        self.hinted += [uuid.UUID(one) for batch in messages for one in batch.ids]
 
 
 @pytest.fixture
