@@ -155,14 +155,15 @@ class Model:
         return [name for name, row in self.owed.items() if row.dead] + ended
 
     def redrive(self, name: str) -> bool:
-        """Give a dead letter new attempts; not while its one-shot dispatcher waits for another event."""
+        """Give a dead letter new attempts; not one whose dispatcher would have it skipped, or waits for another event."""
         if name in self.owed:
             row = self.owed[name]
             self.owed[name] = Owed("deliver", row.due, self.now)
             return True
+        if self._skipped(name):
+            return False
         invocation = self.invocations[name]
-        dispatcher = self.dispatchers.get(invocation.dispatcher)
-        one_shot = dispatcher is not None and dispatcher.one_shot
+        one_shot = self.dispatchers[invocation.dispatcher].one_shot
         if one_shot and self._is_waiting(invocation.dispatcher):
             return False
         invocation.status, invocation.reason, invocation.attempts, invocation.holds = "PENDING", None, 0, one_shot
