@@ -35,7 +35,7 @@ INSERT INTO event_records (id, event_id, name, timestamp, payload, payload_raw, 
 SELECT pg_temp.id_of(at),
        CASE WHEN number %% 2 = 0 THEN '01' || upper(lpad(to_hex(number), 24, '0')) ELSE gen_random_uuid()::text END,
        %(name)s, at, body::jsonb, body, %(organization)s, %(environment)s, %(project)s, at, at, at, at
-FROM (SELECT number, now() - interval '{_DAYS} days' * (1 - number::float8 / %(count)s) - interval '1 hour' AS at,
+FROM (SELECT number, now() - interval '{_DAYS} days' * (1 - number::float8 / %(count)s) - %(until)s AS at,
              replace(replace(%(payload)s, '"order":0', '"order":' || number), '"t0"', '"t' || number %% 10 || '"') AS body
       FROM generate_series(1, %(count)s) AS number) AS past
 """
@@ -86,10 +86,10 @@ SELECT id, 'deliver', environment_id, deliver_at, deliver_at FROM waiting
 """
 
 
-def events(database: str, environment: words.Environment, count: int) -> None:
-    """That many past events, with their invocations and runs by the dispatchers that are there."""
+def events(database: str, environment: words.Environment, count: int, *, until: timedelta = timedelta(hours=1)) -> None:
+    """That many past events, the last so long ago, with their invocations and runs by the dispatchers that are there."""
     with _filling(database) as cursor, _without_indexes(cursor, _FILLED):
-        cursor.execute(_EVENTS, {**_of(environment), "count": count})
+        cursor.execute(_EVENTS, {**_of(environment), "count": count, "until": until})
         # The planner must know what it joins.
         cursor.execute("ANALYZE event_records")
         cursor.execute(_INVOCATIONS)

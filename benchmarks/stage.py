@@ -94,6 +94,11 @@ class Stage:
         finally:
             connection.close()
 
+    def restart_database(self) -> None:
+        """Have PostgreSQL begin with nothing in its own memory."""
+        self._postgres.stop()
+        self._postgres.start()
+
     def owed(self) -> bool:
         """Whether anything is left to be done."""
         return bool(self.rows("SELECT EXISTS (SELECT FROM outbox WHERE died_at IS NULL)")[0][0])

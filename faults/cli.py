@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 import click
@@ -34,26 +34,31 @@ _MATRIX = "points"
 @click.option("--storm", "minutes", type=float, default=0.0, help="Minutes of a random storm, and nothing else.")
 def main(size: str, only: str, seeds: tuple[int, ...], again: bool, minutes: float) -> None:
     """Break the service in every way that is known, and look whether anything was lost or done twice."""
-    names = [name.strip() for name in only.split(",") if name.strip()] or _chosen(size)
+    asked = [name.strip() for name in only.split(",") if name.strip()]
     logs.configure()
     # Ended by a signal, it still ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    records: list[Record] = []
+    path = record.new_file("storm" if minutes else size)
     with closing(Servers()) as servers, closing(Suite(servers, full=size == "full")) as suite:
         print(record.HEAD, flush=True)
-        if minutes:
-            records = [suite.run("storm", seed, lambda run: storm(run, minutes)) for seed in seeds]
-        else:
-            records = [one for seed in seeds for name in names for one in suite.run_in_turn(name, seed, again=again)]
-    path = record.keep(records, "storm" if minutes else size)
+        for one in suite.storms(seeds, minutes) if minutes else suite.run_all(asked, seeds, size, again=again):
+            records.append(one)
+            # What takes hours keeps what it has found if it is ended.
+            record.keep(records, path)
     print(record.totals(records), f"kept in {path}", sep="\n")
     # What was done again counts as it was the second time.
     sys.exit(not all({(one.name, one.seed): one.green for one in records}.values()))
 
 
-def _chosen(size: str) -> list[str]:
+def _chosen(size: str, *, first: bool) -> list[str]:
+    """Faults with every seed; the crash points, three times each, and the controls have no chance in them to speak of."""
     full = size == "full"
+    faults = [name for name, one in FAULTS.items() if full or one.quick]
+    if not first:
+        return faults
     return [
-        *(name for name, one in FAULTS.items() if full or one.quick),
+        *faults,
         *([_MATRIX] if full else []),
         *(name for name, one in controls.CONTROLS.items() if full or one.quick),
     ]
@@ -65,6 +70,17 @@ class Suite:
     def __init__(self, servers: Servers, *, full: bool) -> None:
         self._servers, self._full = servers, full
         self._world: World | None = None
+
+    def run_all(self, asked: Sequence[str], seeds: Sequence[int], size: str, *, again: bool) -> Iterator[Record]:
+        """What was asked for, or all that belongs to this size, with every seed; each record as soon as it is there."""
+        for seed in seeds:
+            for name in asked or _chosen(size, first=seed == seeds[0]):
+                yield from self.run_in_turn(name, seed, again=again)
+
+    def storms(self, seeds: Sequence[int], minutes: float) -> Iterator[Record]:
+        """A storm of so many minutes for each seed."""
+        for seed in seeds:
+            yield self.run("storm", seed, lambda run: storm(run, minutes))
 
     def run_in_turn(self, name: str, seed: int, *, again: bool) -> list[Record]:
         """The records of one: two when it was only late at first, and is to be done `again` then."""

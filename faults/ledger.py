@@ -13,7 +13,6 @@ import contextlib
 import json
 import queue
 import random
-import signal
 import sys
 import threading
 import time
@@ -21,6 +20,8 @@ from typing import Any, TextIO
 
 import msgspec
 import urllib3
+
+from kongflow_events.interrupts import Stopping, until_interrupted
 
 # Events of one bulk request.
 BULK = 5
@@ -51,30 +52,28 @@ class Ledger:
         self._output = output
         self._lock = threading.Lock()
         self._work: queue.Queue[list[int] | None] = queue.Queue(100_000)
-        self._stopping = threading.Event()
         self._pool = urllib3.PoolManager(retries=False, maxsize=plan.senders, timeout=plan.timeout)
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
     def run(self) -> None:
         """Offer events at the planned rate until SIGTERM, then see all of them through."""
-        signal.signal(signal.SIGTERM, lambda *_: self._stopping.set())
         senders = [threading.Thread(target=self._send_on) for _ in range(self._plan.senders)]
         for sender in senders:
             sender.start()
-        self._offer()
-        for _ in senders:
-            self._work.put(None)
-        for sender in senders:
-            sender.join()
+        with until_interrupted() as stopping:
+            self._offer(stopping)
+            for _ in senders:
+                self._work.put(None)
+            for sender in senders:
+                sender.join()
 
-    def _offer(self) -> None:
+    def _offer(self, stopping: Stopping) -> None:
         began, number = time.monotonic(), 0
-        while not self._stopping.is_set():
+        while not stopping.wait(began + number / self._plan.rate - time.monotonic()):
             bulk = self._plan.bulk_every and number % self._plan.bulk_every == 0
             group = list(range(number, number + (BULK if bulk else 1)))
             self._work.put(group)
             number += len(group)
-            self._stopping.wait(max(0.0, began + number / self._plan.rate - time.monotonic()))
 
     def _send_on(self) -> None:
         while (group := self._work.get()) is not None:

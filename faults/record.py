@@ -101,12 +101,15 @@ class Record(msgspec.Struct, frozen=True):
         return bool(self.findings) and not on_time and not self.lost and not self.duplicated
 
 
-def keep(records: Sequence[Record], name: str) -> Path:
-    """Write the records of one run to a file of its own."""
+def new_file(name: str) -> Path:
+    """Where the records of a run that begins now are kept."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}.json"
+    return FOLDER / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}.json"
+
+
+def keep(records: Sequence[Record], path: Path) -> None:
+    """Write the records of one run to its file."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(list(records))))
-    return path
 
 
 HEAD = (

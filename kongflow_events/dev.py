@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Final
 import click
 
 from kongflow_events import embedded, settings
+from kongflow_events.interrupts import Stopping, until_interrupted
 from kongflow_events.processes import die_with_parent
 from kongflow_events.services import environments, keys, sign_in
 from kongflow_events.store import db, schema
@@ -44,11 +44,8 @@ def run(data: Path, port: int) -> None:
     leaves no orphan: each child asks the kernel for a signal at its parent's death.
     """
     _check_free(port)
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
     data.mkdir(parents=True, exist_ok=True)
-    with embedded.EmbeddedPostgres(data / "postgres") as postgres:
+    with until_interrupted() as stopping, embedded.EmbeddedPostgres(data / "postgres") as postgres:
         schema.migrate(postgres.url)
         variables = _prepare(data / "dev.env", postgres.url, port)
         environ = _environ(data, postgres.url, port, _secret_key(data / "secret.key"))
@@ -75,7 +72,7 @@ def _check_free(port: int) -> None:
             ) from None
 
 
-def _listens(port: int, stopping: threading.Event) -> bool:
+def _listens(port: int, stopping: Stopping) -> bool:
     """Wait until somebody answers at the port, so that what is said to run does; False when it is to stop, or does not."""
     for _ in range(_TRIES):
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
@@ -117,7 +114,7 @@ class Child:
             self._process.wait()
 
 
-def _supervise(children: list[Child], postgres: embedded.EmbeddedPostgres, stopping: threading.Event) -> None:
+def _supervise(children: list[Child], postgres: embedded.EmbeddedPostgres, stopping: Stopping) -> None:
     while not stopping.wait(_RESTART):
         if not postgres.alive:
             click.echo("PostgreSQL ended; starting it again", err=True)

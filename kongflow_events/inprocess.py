@@ -6,14 +6,12 @@ relay hints it again at the next start.
 
 from __future__ import annotations
 
-import signal
-import threading
-
 import dramatiq
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from kongflow_events import actors, exposition, gathering, logs, scheduler, settings, traces
 from kongflow_events import broker as brokers
+from kongflow_events.interrupts import Stopping, until_interrupted
 from kongflow_events.store import db
 
 # Calls to URLs get a broker and threads of their own: a slow target must not hold up work inside PostgreSQL.
@@ -27,9 +25,11 @@ def main(current: settings.Settings) -> None:
     gathering.gather(current)
     traces.begin(current, "worker")
     exposition.serve(current)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    with until_interrupted() as stopping:
+        _run(current, stopping)
+
+
+def _run(current: settings.Settings, stopping: Stopping) -> None:
     db.connect(current.database_url, pool_size=sum(_THREADS.values()) + scheduler.CONNECTIONS)
     by_queue = {queue: broker for queues in _THREADS for broker in [brokers.MemoryBroker()] for queue in queues}
     hints = brokers.MemoryHints(by_queue, batch=current.batch, high_water=current.high_water)

@@ -18,7 +18,7 @@ from kongflow_events import signing
 from kongflow_events.cli import output
 from kongflow_events.cli.client import call, json_option, known
 from kongflow_events.cli.dispatchers import RULES
-from kongflow_events.cli.interrupts import until_interrupted
+from kongflow_events.interrupts import until_interrupted
 
 # Less than what the service waits for an answer.
 _FORWARD_SECONDS: Final = 15.0

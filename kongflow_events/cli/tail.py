@@ -13,8 +13,8 @@ import click
 
 from kongflow_events.cli import output
 from kongflow_events.cli.client import call
-from kongflow_events.cli.interrupts import until_interrupted
 from kongflow_events.cli.invocations import target
+from kongflow_events.interrupts import until_interrupted
 
 _PAGE: Final = 100
 # Pages of one look. What comes faster than that nobody can read, and it is said to be left out.
