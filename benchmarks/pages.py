@@ -2,9 +2,9 @@
 
     .venv/bin/python -m benchmarks.pages [EVENTS] [DEAD]
 
-Starts a PostgreSQL, a RabbitMQ and the Procfile's web process and scheduler of its own. EVENTS (10,000,000) events of the last twenty days,
-with two invocations and two runs each, and DEAD (100,000) dead letters; then PostgreSQL starts anew, and every page is asked
-for once, and 20 times more.
+Starts a PostgreSQL, a RabbitMQ and the Procfile's web process and scheduler of its own. There are EVENTS (10,000,000) events
+of the last twenty days, with two invocations and two runs each, and DEAD (100,000) dead letters; then PostgreSQL starts anew,
+and every page is asked for once, and 20 times more.
 """
 
 from __future__ import annotations
