@@ -151,8 +151,9 @@ def _switch(dispatcher_id: str, *, on: bool, as_json: bool) -> None:
 
 
 def standing(one: dict[str, Any]) -> str:
-    """Whether a dispatcher hears events, in a word."""
-    return "enabled" if one["enabled"] else "disabled"
+    """Whether a dispatcher hears events, and whether the calls of a webhook wait, in a word or two."""
+    hears = "enabled" if one["enabled"] else "disabled"
+    return f"{hears}, paused" if one["target"] and one["target"]["pausedAt"] else hears
 
 
 def _health(found: dict[str, Any] | None) -> list[tuple[str, str]]:

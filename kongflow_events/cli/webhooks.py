@@ -1,4 +1,4 @@
-"""`webhooks`: made, listed, tested, deleted, and given new secrets."""
+"""`webhooks`: made, listed, changed, paused, tested, deleted, and given new secrets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from kongflow_events.cli.dispatchers import RULES, add, remove, standing
 _POLL_SECONDS: Final = 0.2
 # What a page of dispatchers may hold.
 _PAGE: Final = 100
+# A target that rests after failures is called at once when its dispatcher is enabled anew.
+_AT_ONCE: Final = "to try now: kongflow-events dispatchers enable"
 # The limits that a webhook need not have, and what a body calls them.
 _LIMITS: Final = {"timeout": "timeoutInSeconds", "rate-limit": "rateLimit", "max-concurrency": "maxConcurrency"}
 
@@ -145,6 +147,28 @@ def test_webhook(webhook_id: str, seconds: float, as_json: bool) -> None:
         raise SystemExit(output.FAILED)
 
 
+@webhooks.command("pause")
+@click.argument("webhook_id", metavar="WEBHOOK")
+@output.as_json
+def pause(webhook_id: str, as_json: bool) -> None:
+    """Have a webhook's calls wait: nothing is called, nothing is lost, and no attempt is used up, until it is resumed.
+
+    Example: kongflow-events webhooks pause 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
+    """
+    _set_paused(webhook_id, paused=True, as_json=as_json)
+
+
+@webhooks.command("resume")
+@click.argument("webhook_id", metavar="WEBHOOK")
+@output.as_json
+def resume(webhook_id: str, as_json: bool) -> None:
+    """Call all that has waited while a webhook was paused, oldest first, within its limits.
+
+    Example: kongflow-events webhooks resume 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
+    """
+    _set_paused(webhook_id, paused=False, as_json=as_json)
+
+
 @webhooks.command("delete")
 @click.argument("webhook_id", metavar="WEBHOOK")
 @output.as_json
@@ -182,6 +206,16 @@ def rotate(webhook_id: str, overlap: int | None, as_json: bool) -> None:
     )
 
 
+def _set_paused(webhook_id: str, *, paused: bool, as_json: bool) -> None:
+    changed = call("PATCH", f"{RULES}/{segment(webhook_id)}", {"paused": paused})
+    if as_json:
+        output.show_json(changed)
+        return
+    click.echo(f"{changed['id']}  {'paused' if paused else 'resumed'}")
+    if not paused and changed["target"]["resumesAt"]:
+        click.echo(f"its target rests until {changed['target']['resumesAt']}: {_AT_ONCE} {changed['id']}")
+
+
 def _headers(lines: Sequence[str]) -> dict[str, str]:
     pairs = [line.partition(":") for line in lines]
     if not all(colon for _, colon, _ in pairs):
@@ -217,9 +251,9 @@ def _first_attempt(invocation: dict[str, Any], until: float) -> dict[str, Any]:
 def _why_not_called(webhook_id: str) -> str:
     target = call("GET", f"{RULES}/{segment(webhook_id)}")["target"]
     if target and target["pausedAt"]:
-        return f'not called: it is paused since {target["pausedAt"]}; PATCH it with {{"paused": false}} to go on'
+        return f"not called: it is paused since {target['pausedAt']}; to go on: kongflow-events webhooks resume {webhook_id}"
     if target and target["resumesAt"]:
-        return f'not called: the target rests until {target["resumesAt"]}; PATCH it with {{"enabled": true}} to try now'
+        return f"not called: the target rests until {target['resumesAt']}; {_AT_ONCE} {webhook_id}"
     return "not called in time: is a poster running?"
 
 

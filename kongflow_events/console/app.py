@@ -38,6 +38,7 @@ def mount(app: falcon.App[Any, Any]) -> None:
 def routes() -> list[Route]:
     """Every path."""
     return [
+        ("/", places.Host()),
         (ROOT, places.First()),
         (f"{ROOT}/environments", places.Environments()),
         (f"{ROOT}/sign-in", sign_in.SignIn()),

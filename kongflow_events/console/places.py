@@ -7,11 +7,19 @@ from typing import Any, Final
 import falcon
 
 from kongflow_events.console import door, rendering
-from kongflow_events.console.visits import View, Visit, url
+from kongflow_events.console.visits import ROOT, View, Visit, url
 from kongflow_events.store import places, readers
 
 # More than anybody reads; the rest is found by its name.
 _SHOWN: Final = 100
+
+
+class Host:
+    """The host's name alone: nobody but somebody with a browser asks for that."""
+
+    def on_get(self, _: falcon.Request, response: falcon.Response) -> None:
+        """Go to the console."""
+        rendering.redirect(response, ROOT)
 
 
 class First:

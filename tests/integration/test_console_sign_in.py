@@ -321,6 +321,7 @@ class TestPages:
 
     def test_the_first_page_is_the_only_environments(self, browser: Browser) -> None:
         alice = factory.environment("alice")
+        assert browser.get("/").headers["location"] == "/console"
         assert browser.get("/console").headers["location"] == "/console/sign-in?next=%2Fconsole"
         browser.sign_in()
         assert browser.get("/console").headers["location"] == f"/console/env/{alice.id}/overview"

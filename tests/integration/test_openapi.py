@@ -60,8 +60,8 @@ class TestDocument:
         served = {
             (operations.path_of(route.path), method.method.lower())
             for route in falcon.inspect.inspect_routes(app)
-            # The console's pages are for people, and no part of the API.
-            if not route.path.startswith("/console")
+            # The console's pages, and the way to them, are for people, and no part of the API.
+            if route.path != "/" and not route.path.startswith("/console")
             for method in route.methods
             # Falcon answers OPTIONS everywhere; the document has it where we do.
             if not method.internal

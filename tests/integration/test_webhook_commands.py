@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,12 +16,14 @@ from standardwebhooks import Webhook
 
 from kongflow_events import models
 from kongflow_events.services import deliver, post
-from kongflow_events.store import db, targets
+from kongflow_events.store import db
 from tests import factory, receiver
 from tests.integration.test_cli import from_json, run, service
 from tests.processes import BIN, end
 from tests.receiver import Receiver
 from tests.servers import eventually
+
+TRY_NOW = "to try now: kongflow-events dispatchers enable {}\n"
 
 __all__ = ["service"]
 
@@ -159,18 +160,43 @@ class TestWebhooks:
 
         [listed] = from_json("webhooks", "list")
         resting = f"not called: the target rests until {listed['target']['resumesAt']}; "
-        assert (told.exit_code, told.stdout) == (1, resting + 'PATCH it with {"enabled": true} to try now\n')
+        assert (told.exit_code, told.stdout) == (
+            1,
+            resting + TRY_NOW.format(made["id"]),
+        )
         assert len(target.calls) == 1
 
     def test_of_a_paused_one_a_test_says_since_when_and_what_to_do(self) -> None:
         made = create("http://127.0.0.1:9/")
-        with db.unit():
-            targets.pause(uuid.UUID(made["id"]))
+        assert run("webhooks", "pause", made["id"]).stdout == f"{made['id']}  paused\n"
         told = run("webhooks", "test", made["id"], "--wait", "0")
 
         [listed] = from_json("webhooks", "list")
         since = f"not called: it is paused since {listed['target']['pausedAt']}; "
-        assert (told.exit_code, told.stdout) == (1, since + 'PATCH it with {"paused": false} to go on\n')
+        assert (told.exit_code, told.stdout) == (1, since + f"to go on: kongflow-events webhooks resume {made['id']}\n")
+
+    @pytest.mark.usefixtures("workers")
+    def test_one_that_is_resumed_is_called_again_unless_its_target_rests(self) -> None:
+        with Receiver(receiver.status(429, Retry_After="600")) as target:
+            made = create(target.url)
+            run("webhooks", "pause", made["id"])
+            assert "enabled, paused" in run("webhooks", "list").stdout
+            assert "enabled, paused" in run("dispatchers", "show", made["id"]).stdout
+            assert run("webhooks", "resume", made["id"]).stdout == f"{made['id']}  resumed\n"
+            run("webhooks", "test", made["id"])
+
+        [listed] = from_json("webhooks", "list")
+        assert len(target.calls) == 1
+        assert listed["target"]["pausedAt"] is None
+        resting = f"its target rests until {listed['target']['resumesAt']}: "
+        assert run("webhooks", "resume", made["id"]).stdout.endswith(resting + TRY_NOW.format(made["id"]))
+
+    def test_one_that_is_not_there_cannot_be_paused(self) -> None:
+        made = create("http://127.0.0.1:9/")
+        told = run("webhooks", "pause", made["id"][:-1] + ("0" if made["id"][-1] != "0" else "1"))
+
+        assert told.exit_code != 0
+        assert "not found" in told.stderr
 
 
 class Listening:
