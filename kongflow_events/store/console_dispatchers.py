@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from kongflow_events import models, patterns, words
-from kongflow_events.store import db
+from kongflow_events.store import db, stretches
 
 State = Literal["enabled", "disabled", "paused", "failing", "resting"]
 
@@ -41,24 +41,27 @@ _STATES: dict[State, str] = {
 }
 
 # For each dispatcher a short walk along its own end of the index.
-_RECENT = """
+_RECENT = f"""
 SELECT recent.* FROM unnest(%(ids)s::uuid[]) AS dispatchers(id) CROSS JOIN LATERAL (
     SELECT invocations.id, invocations.dispatcher_id, status, created_at, completed_at, invocations.attempts, redrives,
            invocations.last_error, invocations.last_outcome, reason, event_record_id
-      FROM invocations WHERE invocations.dispatcher_id = dispatchers.id ORDER BY invocations.id DESC LIMIT %(limit)s
+      FROM invocations WHERE {stretches.only("invocations.dispatcher_id", "dispatchers.id")}
+     ORDER BY invocations.dispatcher_id, invocations.id DESC LIMIT %(limit)s
 ) AS recent
 """
 
-_ATTEMPTS = """
+_NEWEST = f"{stretches.only('dispatcher_id', '%(id)s')} ORDER BY dispatcher_id, id DESC"
+
+_ATTEMPTS = f"""
 SELECT attempts.invocation_id, attempts.started_at, attempts.duration_ms, attempts.outcome, attempts.status_code
-  FROM (SELECT id FROM invocations WHERE dispatcher_id = %(id)s ORDER BY id DESC LIMIT %(limit)s) AS recent
+  FROM (SELECT id FROM invocations WHERE {_NEWEST} LIMIT %(limit)s) AS recent
   JOIN invocation_attempts AS attempts ON attempts.invocation_id = recent.id
  ORDER BY attempts.started_at DESC LIMIT %(limit)s
 """
 
-_LAST_EVENT = """
+_LAST_EVENT = f"""
 SELECT records.name, records.source, records.payload_raw AS payload
-  FROM (SELECT event_record_id FROM invocations WHERE dispatcher_id = %(id)s ORDER BY id DESC LIMIT 1) AS last
+  FROM (SELECT event_record_id FROM invocations WHERE {_NEWEST} LIMIT 1) AS last
   JOIN event_records AS records ON records.id = last.event_record_id
  WHERE length(records.payload_raw) <= %(longest)s
 """

@@ -17,22 +17,22 @@ from kongflow_events.store import db, stretches
 # Runs that one page looks at when only some are wanted.
 _LOOK = 500
 
-_NEWEST = """
+_NEWEST = f"""
 WITH ends AS (
     SELECT jobs.id, last.run_id FROM jobs CROSS JOIN LATERAL (
         SELECT id AS run_id FROM job_runs AS runs
-         WHERE runs.job_id = jobs.id AND runs.environment_id = %(environment)s
+         WHERE {stretches.only("runs.job_id", "jobs.id")} AND runs.environment_id = %(environment)s
            AND (%(before)s::uuid IS NULL OR runs.id < %(before)s)
-         ORDER BY runs.id DESC LIMIT 1) AS last
+         ORDER BY runs.job_id, runs.id DESC LIMIT 1) AS last
      WHERE jobs.project_id = %(project)s AND (%(job)s::text IS NULL OR jobs.slug = %(job)s)
      ORDER BY last.run_id DESC LIMIT %(look)s
 ), looked AS MATERIALIZED (
     SELECT each.* FROM ends CROSS JOIN LATERAL (
         SELECT id, job_id, version_id, event_record_id, status, is_test, created_at, started_at, completed_at, invocation_id
           FROM job_runs AS runs
-         WHERE runs.job_id = ends.id AND runs.environment_id = %(environment)s
+         WHERE {stretches.only("runs.job_id", "ends.id")} AND runs.environment_id = %(environment)s
            AND (%(before)s::uuid IS NULL OR runs.id < %(before)s)
-         ORDER BY runs.id DESC LIMIT %(look)s) AS each
+         ORDER BY runs.job_id, runs.id DESC LIMIT %(look)s) AS each
      ORDER BY each.id DESC LIMIT %(look)s
 ), wanted AS (
     SELECT * FROM looked WHERE %(status)s::text IS NULL OR status = %(status)s ORDER BY id DESC LIMIT %(limit)s

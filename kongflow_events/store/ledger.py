@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from kongflow_events import models, words
-from kongflow_events.store import db
+from kongflow_events.store import db, stretches
 
 # When an invocation is tried next, of its row in the outbox and its target: never while that is paused.
 NEXT_TRY = "CASE WHEN targets.paused_at IS NULL THEN GREATEST(outbox.due_at, targets.rests_until) END"
@@ -29,7 +29,7 @@ SELECT invocations.id, records.event_id, records.name AS event_name, invocations
 
 _CONDITIONS = {
     "status": "invocations.status = %(status)s",
-    "dispatcher": "invocations.dispatcher_id = %(dispatcher)s",
+    "dispatcher": stretches.only("invocations.dispatcher_id", "%(dispatcher)s"),
     "name": "records.name = %(name)s",
     "event_id": "records.event_id = %(event_id)s",
     "error_class": "invocations.last_outcome = %(error_class)s",
@@ -86,8 +86,9 @@ def newest(environment_id: uuid.UUID, wanted: Wanted, before: uuid.UUID | None, 
         conditions.append("invocations.died_at IS NOT NULL")
     if before is not None:
         conditions.append("invocations.id < %(before)s")
+    order = "invocations.id DESC" if wanted.dispatcher is None else "invocations.dispatcher_id, invocations.id DESC"
     found = db.rows(
-        f"{_LIST} AND {' AND '.join(['TRUE', *conditions])} ORDER BY invocations.id DESC LIMIT %(limit)s",
+        f"{_LIST} AND {' AND '.join(['TRUE', *conditions])} ORDER BY {order} LIMIT %(limit)s",
         {"environment": environment_id, "before": before, "limit": limit + 1, **msgspec.structs.asdict(wanted)},
     )
     items = [Listed(**row) for row in found[:limit]]

@@ -41,10 +41,11 @@ def newest(
 ) -> words.Page[models.JobRun]:
     """A job's runs in the environment, newest first, going on before `before`."""
     table = models.JobRun
-    query = table.select().where((table.job_id == job_id) & (table.environment_id == environment_id))
+    # As `stretches.only` says it.
+    query = table.select().where(table.job_id.between(job_id, job_id) & (table.environment_id == environment_id))
     if before is not None:
         query = query.where(table.id < before)
-    found = list(query.order_by(table.id.desc()).limit(limit + 1))
+    found = list(query.order_by(table.job_id, table.id.desc()).limit(limit + 1))
     return words.Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
 

@@ -13,6 +13,7 @@ from kongflow_events.store import (
     console_dispatchers,
     console_runs,
     db,
+    ledger,
     redrives,
 )
 from tests import factory
@@ -81,17 +82,49 @@ def read(monkeypatch: pytest.MonkeyPatch, ask: Any) -> dict[str, int]:
     return found
 
 
-def test_a_dispatchers_health_is_read_from_its_end_of_the_index(
-    full: tuple[words.Environment, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, dispatcher = full
+# One dispatcher, and its job, had as much as another, and have had nothing since.
+MANY = 40_000
+SILENT = (
+    """INSERT INTO event_records (id, event_id, name, organization_id, environment_id, project_id)
+       SELECT lpad(to_hex(number), 32, '0')::uuid, number, 'order.paid', %(organization)s, %(environment)s, %(project)s
+         FROM generate_series(1, %(many)s) AS number""",
+    """INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable, status)
+       SELECT records.id, environment_id, records.id, dispatchers.id, 'order.paid', dispatchable, 'SUCCEEDED'
+         FROM event_records AS records JOIN event_dispatchers AS dispatchers USING (environment_id)
+        WHERE (records.event_id::int < %(many)s / 2) = (dispatchers.id = %(silent)s)""",
+    """INSERT INTO job_runs (id, environment_id, job_id, version_id, event_record_id)
+       SELECT invocations.id, invocations.environment_id, versions.job_id, versions.id, event_record_id
+         FROM invocations JOIN job_versions AS versions ON versions.id::text = dispatchable->>'id'""",
+    "ANALYZE",
+)
 
-    assert read(monkeypatch, lambda: console_dispatchers.recent([dispatcher], PAGE)) == {"invocations": PAGE}
-    assert read(monkeypatch, lambda: console_dispatchers.attempts(dispatcher, PAGE)) == {
-        "invocations": PAGE,
-        "invocation_attempts": PAGE,
-    }
-    assert sum(read(monkeypatch, lambda: console_dispatchers.last_event(dispatcher, 100)).values()) <= 2
+
+def test_what_a_dispatcher_or_a_job_did_last_is_read_from_its_own_end_of_the_index(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = factory.environment("alice")
+    made = {slug: factory.dispatcher(alice, to=factory.to_job(factory.job(alice, slug))) for slug in ("silent", "busy")}
+    owner = {"organization": alice.organization_id, "environment": alice.id, "project": alice.project_id}
+    with db.unit():
+        for statement in SILENT:
+            db.run(statement, {**owner, "many": MANY, "silent": made["silent"]})
+
+    def of_runs(**wanted: Any) -> dict[str, int]:
+        asked = console_runs.Wanted(**wanted)
+        return read(monkeypatch, lambda: console_runs.newest(alice.id, alice.project_id, asked, None, PAGE))
+
+    for slug, dispatcher in made.items():
+        assert read(monkeypatch, lambda one=dispatcher: console_dispatchers.recent([one], PAGE)) == {
+            "invocations": PAGE
+        }
+        asked = ledger.Wanted(dispatcher=dispatcher)
+        found = read(monkeypatch, lambda wanted=asked: ledger.newest(alice.id, wanted, None, PAGE))
+        assert found["invocations"] == PAGE + 1
+        assert sum(read(monkeypatch, lambda one=dispatcher: console_dispatchers.last_event(one, 100)).values()) == 2
+        assert read(monkeypatch, lambda one=dispatcher: console_dispatchers.attempts(one, PAGE))["invocations"] <= PAGE
+        assert of_runs(job=slug)["job_runs"] <= PAGE + 2
+    assert of_runs()["job_runs"] <= 2 * (PAGE + 2)
+    assert of_runs(status="SUCCESS")["job_runs"] <= 2 * (500 + 2)
 
 
 @pytest.mark.parametrize("of", ["invocations", "deliveries"])
@@ -122,19 +155,6 @@ def test_they_are_counted_so_far_and_no_further(
     assert found["event_records"] <= 1000
     with db.unit():
         assert console_dead_letters.count(environment.id, asked) == (1000, False)
-
-
-@pytest.mark.parametrize("status", [None, "SUCCESS"])
-def test_runs_are_read_from_each_jobs_end_of_the_index(
-    full: tuple[words.Environment, Any], monkeypatch: pytest.MonkeyPatch, status: str | None
-) -> None:
-    environment, _ = full
-    wanted = console_runs.Wanted(status=status)
-
-    found = read(monkeypatch, lambda: console_runs.newest(environment.id, environment.project_id, wanted, None, PAGE))
-
-    looked = PAGE + 1 if status is None else 500
-    assert found["job_runs"] <= 2 * (looked + 2)
 
 
 @pytest.mark.parametrize("here", [True, False])
