@@ -12,8 +12,8 @@ from kongflow_events.store import bulk_operations, db
 
 log = structlog.get_logger(__name__)
 
-# At the pace that is wanted: many small steps, since what comes in one burst makes everybody else wait for it.
-_A_SECOND: Final = 5
+# As often as a scheduler looks: many small steps, since what comes in one burst makes everybody else wait for it.
+_A_SECOND: Final = 10
 
 
 def size(rate: int, most: int) -> int:

@@ -222,7 +222,7 @@ class TestOne:
 class TestMany:
     def test_all_are_redriven_step_by_step_and_only_those_that_were_dead_then(self, alice: words.Environment) -> None:
         letters = dead(alice, 7)
-        operation = start(alice, rate=15)
+        operation = start(alice, rate=30)
         steps = 0
         while state(alice, operation).state == "RUNNING":
             assert advance()
@@ -294,7 +294,7 @@ class TestMany:
 
     def test_cancelling_keeps_what_was_done(self, alice: words.Environment) -> None:
         dead(alice, 6)
-        operation = start(alice, rate=10)
+        operation = start(alice, rate=20)
         advance()
         with db.unit():
             cancelled = bulk_operations.cancel_operation(alice, redrive.KIND, operation)

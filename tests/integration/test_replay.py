@@ -209,7 +209,7 @@ def test_it_goes_on_where_it_was_after_a_restart_and_makes_nothing_twice(
     rule()
     for number in range(10):
         send(alice, str(number))
-    operation = start(alice, rate=15)
+    operation = start(alice, rate=30)
     made = deliver_and_die = 0
     invoke_all = replay.deliveries.invoke
 
@@ -237,7 +237,7 @@ def test_two_schedulers_replay_each_once(alice: words.Environment, rule: Callabl
     rule()
     for number in range(30):
         send(alice, str(number))
-    operation = start(alice, rate=10)
+    operation = start(alice, rate=20)
 
     def scheduler() -> None:
         while state(alice, operation).state == "RUNNING":
@@ -271,7 +271,7 @@ def test_cancelling_keeps_what_was_done(alice: words.Environment, rule: Callable
     rule()
     for number in range(6):
         send(alice, str(number))
-    operation = start(alice, rate=10)
+    operation = start(alice, rate=20)
     advance()
     with db.unit():
         assert bulk_operations.cancel_operation(alice, replay.KIND, operation).state == "CANCELED"
