@@ -62,17 +62,18 @@ class Invocation(msgspec.Struct, frozen=True):
 
 
 class Try(msgspec.Struct, frozen=True):
-    """A row of the attempts."""
+    """A row of the attempts; `at` is when it began."""
 
     invocation_id: uuid.UUID
     number: int
     outcome: str
+    at: float
 
 
 class Rule(msgspec.Struct, frozen=True):
     """A dispatcher of the tenant: which quarters of the numbers it wants, the jobs it starts, or the URL it calls.
 
-    The calls of one that is `signed` are a webhook's.
+    The calls of one that is `signed` are a webhook's. `ends` is what each of its invocations has to have come to.
     """
 
     label: str
@@ -81,6 +82,7 @@ class Rule(msgspec.Struct, frozen=True):
     jobs: frozenset[uuid.UUID] = frozenset()
     url: str | None = None
     signed: bool = False
+    ends: frozenset[str] = frozenset({"SUCCEEDED"})
 
     @property
     def path(self) -> str:
@@ -166,7 +168,8 @@ def gather(
         if row[2] not in ignored
     ]
     tries = world.rows(
-        f"SELECT invocation_id, number, outcome FROM invocation_attempts a JOIN invocations i ON i.id = a.invocation_id"
+        "SELECT invocation_id, number, outcome, extract(epoch FROM started_at)::float"
+        " FROM invocation_attempts a JOIN invocations i ON i.id = a.invocation_id"
         f" WHERE i.{mine} ORDER BY number"
     )
     ids = {str(one.id) for one in invocations}

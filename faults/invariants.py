@@ -10,13 +10,13 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
-from faults.evidence import Call, Evidence
+from faults.evidence import Call, Evidence, Try
 from kongflow_events.retries import LIMITS
 
 # Findings of one kind that are spelt out; the rest is counted.
 _SPELT = 3
-# Seconds by which the journal may be ahead of what it notes.
-_AHEAD = 1.0
+# Seconds by which the journal may be ahead of what it notes, and a call's attempt begin before it or be written down after.
+_AHEAD, _APART = 1.0, 2.0
 
 
 def no_loss(seen: Evidence) -> Iterable[str]:
@@ -76,12 +76,13 @@ def same_outside(seen: Evidence) -> Iterable[str]:
 
 
 def terminal(seen: Evidence) -> Iterable[str]:
-    """I6: nothing is owed, and no invocation is pending."""
+    """I6: nothing is owed, and every invocation has ended as its rule's have to: it succeeded, unless that was withdrawn."""
     if seen.owed:
         yield f"{seen.owed} rows are still owed"
-    pending = sum(one.status == "PENDING" for one in seen.invocations)
-    if pending:
-        yield f"{pending} invocations are pending"
+    ends = {rule.label: rule.ends for rule in seen.rules}
+    others = Counter((one.rule, one.status) for one in seen.invocations if one.status not in ends.get(one.rule, ()))
+    for (rule, status), count in others.items():
+        yield f"{count} invocations of {rule} are {status}"
 
 
 def attempts(seen: Evidence) -> Iterable[str]:
@@ -91,7 +92,9 @@ def attempts(seen: Evidence) -> Iterable[str]:
         tried[attempt.invocation_id][attempt.number] = attempt.outcome
     for one in seen.called:
         numbers = tried[one.id]
-        if any(not 1 <= number <= one.attempts for number in numbers) or one.attempts > LIMITS["post"] + 1:
+        # One whose last worker was lost has been claimed once more, to find that out.
+        most = LIMITS["post"] + (one.status == "DEAD")
+        if any(not 1 <= number <= one.attempts for number in numbers) or one.attempts > most:
             yield f"invocation {one.id} counts {one.attempts} attempts and has written down {sorted(numbers)}"
         last = numbers.get(one.attempts)
         if one.status == "SUCCEEDED" and last != "succeeded":
@@ -121,14 +124,20 @@ def signed(seen: Evidence) -> Iterable[str]:
 def explained(earlier: Call, later: Call, seen: Evidence) -> bool:
     """Whether a repeat has a cause that is allowed.
 
-    Either the service has written down that an answer came too late or not at all; or, between the two calls, a poster
-    died or stood still, or the database took no finish.
+    Either the service has written down of the earlier one that its answer came too late or not at all; or, between the two, a
+    poster died or stood still, or the database took no finish.
     """
-    if any(str(one.invocation_id) == earlier.id and one.outcome != "succeeded" for one in seen.tries):
+    if any(str(one.invocation_id) == earlier.id and _failed(one, earlier, later) for one in seen.tries):
         return True
     if any(earlier.at - _AHEAD <= one.at <= later.at and _is_cause(one.what) for one in seen.journal):
         return True
     return _was_away(earlier.at, seen)
+
+
+def _failed(one: Try, earlier: Call, later: Call) -> bool:
+    """Whether this is the attempt of the earlier call, and did not succeed."""
+    apart = abs(one.at - earlier.at)
+    return one.outcome != "succeeded" and apart < min(_APART, abs(one.at - later.at))
 
 
 def _was_away(at: float, seen: Evidence) -> bool:
@@ -169,7 +178,8 @@ def findings(seen: Evidence, most: int) -> list[str]:
 
 def lost(seen: Evidence) -> int:
     """Acknowledged events that are not stored, or that a rule that wants them has not been carried out for."""
-    done = {(one.event_id, one.rule) for one in seen.invocations if one.status != "PENDING"}
+    ends = {rule.label: rule.ends for rule in seen.rules}
+    done = {(one.event_id, one.rule) for one in seen.invocations if one.status in ends.get(one.rule, ())}
     stored = {record.event_id for record in seen.records}
     return sum(
         event_id not in stored

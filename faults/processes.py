@@ -28,7 +28,9 @@ NAMES = {
     "scheduler-2": "scheduler",
 }
 # Seconds between two looks of the supervisor, and that a process gets to stop when it is asked to.
-_LOOK, _STOP = 0.05, 35
+_LOOK, _STOP = 0.05, 25
+# How the journal has one that did not.
+STAYED = "still there 25 s after SIGTERM:"
 # The variable by which the processes of one world, and all that they start, are known.
 _MARK = "KONGFLOW_TEST_WORLD"
 
@@ -142,6 +144,7 @@ class Supervised:
         try:
             process.wait(_STOP)
         except subprocess.TimeoutExpired:
+            self._journal.note(f"{STAYED} {name}")
             _signal_group(process, signal.SIGKILL)
             process.wait()
 

@@ -129,6 +129,13 @@ def line(record: Record) -> str:
     return "\n".join([row.rstrip(), *(f"    {finding}" for finding in record.findings)])
 
 
+def share_repeated(records: Sequence[Record]) -> float:
+    """Calls that were made again after their 2xx, in percent of all; controls repeat on purpose and do not count."""
+    counted = [one for one in records if not one.note]
+    calls = sum(one.calls for one in counted)
+    return 100 * sum(one.repeated for one in counted) / calls if calls else 0.0
+
+
 def totals(records: Sequence[Record]) -> str:
     """What all of them come to; controls, which lose and repeat on purpose, count as green or not and as nothing else."""
     sums: Counter[str] = Counter()
@@ -136,9 +143,8 @@ def totals(records: Sequence[Record]) -> str:
         for name in ("attempted", "acknowledged", "lost", "duplicated", "calls", "repeated", "invocations"):
             sums[name] += getattr(record, name)
     green = sum(record.green for record in records)
-    share = 100 * sums["repeated"] / sums["calls"] if sums["calls"] else 0.0
     return (
         f"{green} of {len(records)} green; {sums['acknowledged']} events acknowledged, {sums['lost']} lost;"
         f" {sums['invocations']} invocations, {sums['duplicated']} duplicated; {sums['calls']} calls,"
-        f" {sums['repeated']} repeated ({share:.2f} %)"
+        f" {sums['repeated']} repeated ({share_repeated(records):.2f} %)"
     )

@@ -33,13 +33,15 @@ FINE = Evidence(
         Invocation(HOOKED, "e-3", "hook", "SUCCEEDED", 1, None),
     ],
     runs=[(SHIPPED, JOB)],
-    tries=[Try(HOOKED, 1, "succeeded")],
+    tries=[Try(HOOKED, 1, "succeeded", 99.9)],
     owed=0,
     leases=0,
     deepest=10,
     drained=1.0,
     journal=[],
 )
+
+REFUSED = [(1, "refused", 89.9), (2, "succeeded", 99.9), (3, "succeeded", 111.9)]
 
 
 def seen(**changes: Any) -> Evidence:
@@ -48,6 +50,10 @@ def seen(**changes: Any) -> Evidence:
 
 def called_again(**changes: Any) -> list[Call]:
     return [CALL, msgspec.structs.replace(CALL, at=112.0, **changes)]
+
+
+def dead(number: int) -> Invocation:
+    return msgspec.structs.replace(FINE.invocations[number], status="DEAD", reason="worker lost")
 
 
 def red(evidence: Evidence) -> set[str]:
@@ -67,7 +73,7 @@ def test_what_is_right_is_green() -> None:
         ({"attempts": [Attempt(["e-3"], 1, 99.0, 5.0, 200, stored=["e-4"])]}, {"I1"}),
         ({"attempts": []}, {"I2"}),
         ({"invocations": FINE.invocations[:1]}, {"I3"}),
-        ({"invocations": [*FINE.invocations, Invocation(JOB, "e-3", "hook", "DEAD", 1, None)]}, {"I3"}),
+        ({"invocations": [*FINE.invocations, Invocation(JOB, "e-3", "hook", "DEAD", 1, None)]}, {"I3", "I6"}),
         ({"runs": []}, {"I4"}),
         ({"runs": [(SHIPPED, JOB)] * 2}, {"I4"}),
         ({"runs": [(SHIPPED, JOB), (RECORD, JOB)]}, {"I4"}),
@@ -75,8 +81,10 @@ def test_what_is_right_is_green() -> None:
         ({"calls": called_again(hash="b"), "journal": [Happened(101.0, "SIGKILL poster")]}, {"I5"}),
         ({"calls": called_again()}, {"I5"}),
         ({"owed": 1}, {"I6"}),
-        ({"tries": [Try(HOOKED, 1, "timeout")]}, {"I7"}),
-        ({"tries": [Try(HOOKED, 1, "succeeded"), Try(HOOKED, 2, "succeeded")]}, {"I7"}),
+        ({"invocations": [dead(0), FINE.invocations[1]], "runs": []}, {"I6"}),
+        ({"invocations": [FINE.invocations[0], dead(1)]}, {"I6"}),
+        ({"tries": [Try(HOOKED, 1, "timeout", 99.9)]}, {"I7"}),
+        ({"tries": [Try(HOOKED, 1, "succeeded", 99.9), Try(HOOKED, 2, "succeeded", 99.9)]}, {"I7"}),
         ({"deepest": 11}, {"I8"}),
         ({"leases": 1}, {"I9"}),
         ({"calls": [msgspec.structs.replace(CALL, verified=False)]}, {"I13"}),
@@ -115,10 +123,26 @@ def test_a_repeat_is_explained_by_a_database_that_was_away_when_the_call_ended()
 
 
 def test_a_call_whose_answer_came_too_late_may_be_repeated() -> None:
-    tries = [Try(HOOKED, 1, "timeout"), Try(HOOKED, 2, "succeeded")]
+    tries = [Try(HOOKED, 1, "timeout", 99.9), Try(HOOKED, 2, "succeeded", 111.9)]
     twice = [FINE.invocations[0], msgspec.structs.replace(FINE.invocations[1], attempts=2)]
 
     assert red(seen(calls=called_again(), tries=tries, invocations=twice)) == set()
+
+
+def test_that_another_call_was_refused_before_is_no_cause() -> None:
+    refused = msgspec.structs.replace(CALL, at=90.0, status=500)
+    tries = [Try(HOOKED, number, outcome, at) for number, outcome, at in REFUSED]
+    thrice = [FINE.invocations[0], msgspec.structs.replace(FINE.invocations[1], attempts=3)]
+
+    assert red(seen(calls=[refused, *called_again()], tries=tries, invocations=thrice)) == {"I5"}
+
+
+def test_what_was_withdrawn_may_be_skipped() -> None:
+    withdrawn = [RULES[0], msgspec.structs.replace(RULES[1], ends=frozenset({"SUCCEEDED", "SKIPPED"}))]
+    skipped = msgspec.structs.replace(FINE.invocations[1], status="SKIPPED")
+
+    assert red(seen(invocations=[FINE.invocations[0], skipped], calls=[], rules=withdrawn)) == set()
+    assert red(seen(invocations=[FINE.invocations[0], skipped], calls=[])) == {"I6"}
 
 
 def test_an_event_is_lost_that_is_not_stored_or_not_carried_out() -> None:
@@ -126,6 +150,7 @@ def test_an_event_is_lost_that_is_not_stored_or_not_carried_out() -> None:
 
     assert invariants.lost(seen(records=[])) == 1
     assert invariants.lost(seen(invocations=[pending, FINE.invocations[1]])) == 1
+    assert invariants.lost(seen(invocations=[dead(0), FINE.invocations[1]])) == 1
     assert invariants.duplicated(seen(runs=[(SHIPPED, JOB)] * 3)) == 2
 
 
