@@ -47,11 +47,16 @@ SELECT subject_id AS id, died_at <= %(started)s AND ({WANTED_DELIVERY}) AS wante
 
 # One whose dispatcher would only have it skipped stays dead: it could not be redriven any more once somebody enables that.
 # A one-shot dispatcher waits for one event at a time: of several dead letters the oldest goes first, and none while
-# another event is pending.
+# another event is pending. The events are held, in the house's lock order first of all: retention, which judges them by
+# what is committed, would delete one with what has just been given new attempts.
 _REVIVE_INVOCATIONS = """
-WITH asked AS (
+WITH records AS MATERIALIZED (
+    SELECT id FROM event_records WHERE id IN (SELECT event_record_id FROM invocations WHERE id = ANY(%(ids)s))
+     ORDER BY id FOR KEY SHARE
+), asked AS (
     SELECT invocations.id, invocations.dispatcher_id, one_shot
-      FROM invocations JOIN event_dispatchers AS dispatchers ON dispatchers.id = invocations.dispatcher_id
+      FROM invocations JOIN records ON records.id = event_record_id
+      JOIN event_dispatchers AS dispatchers ON dispatchers.id = invocations.dispatcher_id
      WHERE invocations.id = ANY(%(ids)s) AND invocations.died_at IS NOT NULL
        AND enabled AND (expires_at IS NULL OR expires_at > now())
      ORDER BY invocations.id FOR NO KEY UPDATE OF invocations

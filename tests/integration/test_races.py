@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kongflow_events import errors, models, schemas, words
-from kongflow_events.services import cancel, deliver, dispatchers, expire, ingest, invoke, post, redrive
+from kongflow_events.services import cancel, deliver, dispatchers, expire, ingest, invoke, post, redrive, retain
 from kongflow_events.store import db, outbox
 from tests import factory
 from tests.receiver import Receiver
@@ -397,13 +398,38 @@ class TestRedrive:
         assert sorted(at_once(order, *[lambda: redriving(alice, one)] * 2)) == [False, True]
         assert len(owed(one)) == 1
 
+    @in_any_order
+    @given(order=ORDERS)
+    def test_of_a_redrive_and_retention_the_first_has_it(
+        self, at_once: Interleaving, alice: words.Environment, dead: Callable[[str], uuid.UUID], order: list[int]
+    ) -> None:
+        one = dead(name())
+        with db.unit():
+            db.run("UPDATE event_records SET created_at = now() - interval '100 days'")
+            db.run("UPDATE invocations SET died_at = now() - interval '100 days' WHERE died_at IS NOT NULL")
+
+        redriven, deleted = at_once(order, lambda: redriving(alice, one), retaining)
+
+        with db.unit():
+            left = [found.id for found in models.Invocation.select().where(models.Invocation.id == one)]
+        assert (left, deleted) == (([one], 0) if redriven else ([], 1))
+        assert len(owed(one)) == len(left)
+
+
+def retaining() -> int:
+    """Delete what is over; returns how many events that were."""
+    with db.unit():
+        return retain.Retention(timedelta(days=30), timedelta(days=90)).advance(1)
+
 
 def redriving(environment: words.Environment, invocation: uuid.UUID) -> bool:
     """Redrive a dead invocation; whether that was possible."""
     with db.unit():
         try:
-            redrive.redrive_invocation(environment, str(invocation))
-        except errors.Conflict:
+            # In a transaction, as a step of many is.
+            with db.atomic():
+                redrive.redrive_invocation(environment, str(invocation))
+        except (errors.Conflict, errors.NotFound):
             return False
     return True
 
