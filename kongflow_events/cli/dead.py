@@ -10,7 +10,8 @@ from kongflow_events.cli import invocations, lists, output, watch
 from kongflow_events.cli.client import call, known, segment
 
 _CLASSES: Final = ("refused", "unreachable", "timeout", "blocked", "failed", "missing", "lost")
-
+# The API lists dead deliveries as events, by when these were stored.
+_LISTED: Final = " In a list of deliveries: whose event was stored."
 
 _filters = lists.together(
     [
@@ -18,8 +19,8 @@ _filters = lists.together(
         click.option("--dispatcher", default=None, metavar="ID", help="Only this dispatcher's."),
         click.option("--name", default=None, help="Only those of events of this name."),
         click.option("--error-class", type=click.Choice(_CLASSES), default=None, help="Only those that died of this."),
-        click.option("--since", default=None, metavar="TIME", help="Only those that died then or later."),
-        click.option("--until", default=None, metavar="TIME", help="Only those that died before this time."),
+        click.option("--since", default=None, metavar="TIME", help=f"Only those that died then or later.{_LISTED}"),
+        click.option("--until", default=None, metavar="TIME", help=f"Only those that died before this time.{_LISTED}"),
     ]
 )
 
