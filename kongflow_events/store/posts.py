@@ -89,7 +89,7 @@ WITH asked AS (
      WHERE targets.dispatcher_id = moved.lane AND (let_in OR judged.held_until IS NOT NULL)
 )
 SELECT invocations.id, moved.token, moved.attempts, moved.lane AS dispatcher_id, moved.limited, moved.wait,
-       records.environment_id,
+       extract(epoch FROM clock_timestamp())::float8 + moved.wait AS calls_at, records.environment_id,
        COALESCE(dispatchers.dispatchable, invocations.dispatchable) AS dispatchable,
        array(SELECT sealed FROM webhook_secrets AS secrets
               WHERE secrets.dispatcher_id = dispatchers.id AND (secrets.expires_at IS NULL OR secrets.expires_at > now())
@@ -151,6 +151,7 @@ ON CONFLICT DO NOTHING
 class Claimed(msgspec.Struct, frozen=True):
     """A call to be made in `wait` seconds, leased to `token`. `enabled` is None when the dispatcher is gone; JSON as text.
 
+    `calls_at` is when that will be, in seconds since 1970 by the database's clock.
     `waited` are the seconds since its event was due, at the first call of all; None later. `limited` says that the
     dispatcher is one that stays, whose target has a standing and limits. `dispatchable` is the dispatcher's own, as it is
     now; `sealed_secrets` are a webhook's that sign now, newest first.
@@ -163,6 +164,7 @@ class Claimed(msgspec.Struct, frozen=True):
     environment_id: uuid.UUID
     limited: bool
     wait: float
+    calls_at: float
     dispatchable: dict[str, Any]
     sealed_secrets: list[bytes]
     enabled: bool | None

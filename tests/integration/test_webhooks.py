@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -161,6 +162,19 @@ class TestCalls:
             work()
 
         assert attempts(alice)[0]["error"] == "no complete answer within 1 s"
+
+    def test_it_is_signed_by_the_databases_clock_and_not_by_this_machines(
+        self, alice: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = time.time
+        with Receiver() as target, monkeypatch.context() as wrong:
+            hook(alice, target.url)
+            alice.send()
+            wrong.setattr("time.time", lambda: now() + 3600)
+            work()
+
+        [call] = target.calls
+        assert abs(int(call.headers["webhook-timestamp"]) - now()) < 60
 
     def test_its_headers_are_sent_but_their_secrets_are_shown_nowhere(self, alice: Api) -> None:
         given = {"Accept": "text/plain", "Authorization": "Bearer s3cr3t-of-mine", "X-Api": "short-pw1"}
