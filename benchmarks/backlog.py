@@ -13,7 +13,7 @@ import sys
 import time
 
 from benchmarks import filling, stage
-from faults.machines import members
+from faults.machines import members, peak_memory
 from kongflow_events.services import environments
 from kongflow_events.store import db
 from tests import factory
@@ -39,7 +39,7 @@ def main(events: int) -> None:
             while service.owed():
                 time.sleep(1)
             seconds = time.monotonic() - began
-            memory = max(peak_memory(leader) for leader in leaders)
+            memory = max(peak_memory(pid) for leader in leaders for pid in members(leader))
         report(service, events, seconds, memory)
     print(f"{stage.load()} after")
 
@@ -70,15 +70,6 @@ def report(service: stage.Stage, events: int, seconds: float, memory: float) -> 
         f"{hinted / (2 * events):.2f}",
         f"{memory:.0f}",
     )
-
-
-def peak_memory(leader: int) -> float:
-    """The most memory that one process of this leader's group has had, in MB."""
-    found = []
-    for pid in members(leader):
-        with open(f"/proc/{pid}/status", encoding="ascii") as status:
-            found += [int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM")]
-    return max(found)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from faults.machines import peak_memory
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -58,7 +60,7 @@ class Used(NamedTuple):
 def peaks(leaders: Mapping[str, int]) -> dict[str, float]:
     """The most memory in MB that the largest process of each group has had."""
     processes = _processes()
-    return {name: max(map(_peak, _family(leader, processes))) for name, leader in leaders.items()}
+    return {name: max(map(peak_memory, _family(leader, processes))) for name, leader in leaders.items()}
 
 
 def state() -> dict[str, object]:
@@ -109,11 +111,3 @@ def _machine() -> tuple[float, float]:
     """Seconds that the machine's processors were busy, and that they were kept from it."""
     user, nice, system, _, _, interrupt, soft, stolen = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + interrupt + soft) / _TICKS, stolen / _TICKS
-
-
-def _peak(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)

@@ -183,3 +183,12 @@ def threads_and_files(pid: int) -> tuple[int, int]:
         return len(os.listdir(f"/proc/{pid}/task")), len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:
         return (0, 0)
+
+
+def peak_memory(pid: int) -> float:
+    """The most memory that a process has had, in MB; zero for one that is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)

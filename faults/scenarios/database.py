@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg2
 
 from faults import evidence
+from faults.machines import peak_memory
 from faults.run import Run
 from faults.scenarios.registry import fault
 from kongflow_events import models, words
@@ -20,6 +21,8 @@ from kongflow_events.store import db, outbox
 from tests import factory
 
 _FAN = 10_000
+# MB that a worker's process may have grown by.
+_MORE_MB = 100
 _CLAIM_MS = 5.0
 # What the schedulers say about an old snapshot, and the seconds that they get: two looks and a little more.
 _ALARM, _ALL_CLEAR = "an old snapshot keeps vacuum from cleaning", "no old snapshot is held any more"
@@ -142,13 +145,21 @@ def fan_out(run: Run) -> None:
         run.world.within(90, "up", run.world.consuming)
         run.pause(2)
         calm, began = run.stretch(4), time.time()
+        before = _memory(run)
         whole = _send_to(crowd, "whole")
         run.within(5, "expanded", lambda: _invocations(run, whole) == _FAN)
         until = time.time()
     run.world.within(run.drain_bound, "every run", lambda: run.world.owed() == 0)
     runs = f"SELECT count(*), count(DISTINCT invocation_id) FROM job_runs WHERE environment_id = '{crowd.id}'"
     run.expect(run.world.rows(runs)[0] == (2 * _FAN, 2 * _FAN), f"20,000 runs were wanted: {run.world.rows(runs)[0]}")
+    run.measured["more memory of a worker, MB"] = more = round(_memory(run) - before, 1)
+    run.expect(more <= _MORE_MB, f"a worker's memory grew by {more} MB, {_MORE_MB} at most")
     run.expect_latency(calm, (began, until), 2.0)
+
+
+def _memory(run: Run) -> float:
+    """The most MB that a process of the workers has had."""
+    return max(peak_memory(pid) for name in ("worker-1", "worker-2") for pid in run.world.processes.children(name))
 
 
 def _crowd(crowd: words.Environment, version: models.JobVersion) -> None:
