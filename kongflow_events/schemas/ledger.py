@@ -123,7 +123,7 @@ class _Bulk(Answer, frozen=True, kw_only=True):
     id: Annotated[str, Meta(description="Its id.")]
     state: Annotated[Literal["RUNNING", "DONE", "CANCELED"], Meta(description="What it is doing, or how it ended.")]
     rate: Annotated[int, _RATE]
-    total: Annotated[int, Meta(description="How many rows it was about when it began.")]
+    total: Annotated[int, Meta(description="How many rows it was about when it began, or about how many.")]
     seen: Annotated[int, Meta(description="How many of those it has passed.")]
     done: Annotated[int, Meta(description="What came of it: rows redriven, invocations made.")]
     last_error: Annotated[str | None, Meta(description="Why its last step failed, if it did; it is taken again.")]
@@ -173,13 +173,18 @@ class ReplayPage(Answer, frozen=True):
 class RedrivePreview(Answer, frozen=True):
     """What a redrive would be about."""
 
-    total: Annotated[int, Meta(description="How many dead letters there are.")]
+    total: Annotated[
+        int, Meta(description="How many dead letters there are; an estimate when there are too many to count.")
+    ]
 
 
 class ReplayPreview(Answer, frozen=True):
     """What a replay would be about."""
 
-    total: Annotated[int, Meta(description="How many past events there are, filters aside.")]
+    total: Annotated[
+        int,
+        Meta(description="How many past events, filters aside; an estimate when there are too many to count."),
+    ]
     sampled: Annotated[int, Meta(description="How many of the first of them were looked at.")]
     passing: Annotated[int, Meta(description="How many of these pass the filters.")]
     invocations: Annotated[int, Meta(description="How many invocations these would make.")]

@@ -14,7 +14,7 @@ import msgspec
 import peewee
 
 from kongflow_events import words
-from kongflow_events.store import db
+from kongflow_events.store import counts, db
 
 _PENDING = "invocations_pending_one_shot_key"
 
@@ -120,19 +120,19 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Statements(NamedTuple):
-    counted: str
+    all: str
     next: str
     revive: str
 
 
 _STATEMENTS = {
     "invocations": _Statements(
-        f"SELECT count(*) AS count FROM invocations WHERE {DEAD_INVOCATION} AND {WANTED_INVOCATION}",
+        f"FROM invocations WHERE {DEAD_INVOCATION} AND {WANTED_INVOCATION}",
         _NEXT_INVOCATIONS,
         _REVIVE_INVOCATIONS,
     ),
     "deliveries": _Statements(
-        f"SELECT count(*) AS count FROM outbox WHERE {DEAD_DELIVERY} AND {WANTED_DELIVERY}",
+        f"FROM outbox WHERE {DEAD_DELIVERY} AND {WANTED_DELIVERY}",
         _NEXT_DELIVERIES,
         _REVIVE_DELIVERIES,
     ),
@@ -140,10 +140,9 @@ _STATEMENTS = {
 
 
 def count(environment_id: uuid.UUID, wanted: Wanted) -> int:
-    """How many dead letters are wanted now."""
+    """How many dead letters are wanted now, or about how many."""
     parameters = {"environment": environment_id, **msgspec.structs.asdict(wanted)}
-    number: int = db.rows(_STATEMENTS[wanted.of].counted, parameters)[0]["count"]
-    return number
+    return counts.matching(_STATEMENTS[wanted.of].all, parameters)
 
 
 def next_dead(

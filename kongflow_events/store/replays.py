@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from kongflow_events.store import db, deliveries
+from kongflow_events.store import counts, db, deliveries
 
 # An event that is still owed its first delivery is not past; a cancelled one is never replayed.
 _WANTED = """
@@ -27,7 +27,7 @@ _PERIOD = """
     AND records.created_at < COALESCE(%(until)s::timestamptz, 'infinity')
 """
 
-_COUNT = f"SELECT count(*) AS count FROM event_records AS records WHERE {_PERIOD} AND {_WANTED}"
+_ALL = f"FROM event_records AS records WHERE {_PERIOD} AND {_WANTED}"
 
 _NEXT = f"""
 SELECT id, environment_id, name, source, external_account_id, payload_raw, payload_type, context::text AS context,
@@ -71,9 +71,8 @@ class Past(deliveries.Event, frozen=True):
 
 
 def count(environment_id: uuid.UUID, wanted: Wanted, started: datetime) -> int:
-    """How many past events are wanted, filters aside."""
-    number: int = db.rows(_COUNT, _parameters(environment_id, wanted, started))[0]["count"]
-    return number
+    """How many past events are wanted, filters aside, or about how many."""
+    return counts.matching(_ALL, _parameters(environment_id, wanted, started))
 
 
 def next_past(

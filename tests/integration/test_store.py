@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import peewee
 import psycopg2
 import pytest
 
 from kongflow_events import embedded, errors, models, words
 from kongflow_events.services import environments, health, keys
-from kongflow_events.store import db, schema
+from kongflow_events.store import counts, db, schema
 from tests import factory
 from tests.processes import query
 
@@ -320,6 +321,26 @@ class TestEnvironments:
     def test_a_place_that_is_none_is_not_found(self, place: str) -> None:
         with db.unit(), pytest.raises(errors.NotFound):
             environments.find_environment(place)
+
+
+@pytest.mark.usefixtures("store")
+class TestCounts:
+    def test_what_is_counted_quickly_is_exact(self) -> None:
+        with db.unit():
+            assert counts.matching("FROM generate_series(1, %(most)s) WHERE TRUE", {"most": 7}) == 7
+
+    def test_what_would_take_too_long_is_estimated_and_other_statements_have_their_time_as_before(self) -> None:
+        slow = "FROM generate_series(1, 500) AS one WHERE pg_sleep(0.01) IS NOT NULL"
+        with db.unit(), db.atomic():
+            [before] = db.rows("SHOW statement_timeout")
+            assert counts.matching(slow, {}, 0.1) in range(1, 501)
+            assert db.rows("SHOW statement_timeout") == [before]
+            assert counts.matching("FROM generate_series(1, 2) WHERE TRUE", {}) == 2
+            assert db.rows("SHOW statement_timeout") == [before]
+
+    def test_another_failure_is_one(self) -> None:
+        with db.unit(), pytest.raises(peewee.ProgrammingError):
+            counts.matching("FROM nowhere WHERE TRUE", {})
 
 
 @pytest.mark.usefixtures("store")
