@@ -456,9 +456,9 @@ CREATE INDEX audit_entries_newest ON audit_entries(environment_id, id DESC);
 
 -- How it is doing ------------------------------------------------------------------------------------------------------
 
--- A process says that it is alive; readiness asks when a relay last did.
+-- Each process says that it is alive; readiness asks when a relay last did.
 CREATE TABLE process_heartbeats (
-    kind TEXT NOT NULL,                                     -- the type of process: scheduler
+    kind TEXT NOT NULL,                                     -- its type, as the Procfile calls it
     instance TEXT NOT NULL,                                 -- host and process id
     started_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
     beat_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),

@@ -16,8 +16,8 @@ import dramatiq
 import dramatiq.worker
 import structlog
 
+from kongflow_events import beats, exposition, gathering, logs, metrics, settings, traces, words
 from kongflow_events import broker as brokers
-from kongflow_events import exposition, gathering, logs, metrics, settings, traces, words
 from kongflow_events.services import deliver, invoke, post
 from kongflow_events.store import db
 
@@ -56,6 +56,7 @@ def boot() -> None:
         lambda: brokers.RabbitmqHints(current.rabbitmq_url), batch=current.batch, high_water=current.high_water
     )
     broker.add_middleware(_Closing(hints))
+    broker.add_middleware(_Beating())
     declare(broker, hints)
     dramatiq.worker.CONSUMER_RESTART_DELAY_SECS = _RECONNECT
     dramatiq.set_broker(broker)
@@ -105,6 +106,13 @@ def _carry_out(
     for kind, subjects in follow_up.items():
         if subjects:
             hints.offer(kind, [str(subject) for subject in subjects])
+
+
+class _Beating(dramatiq.Middleware):
+    """Has the worker say that it lives: as a poster when it makes calls, which is all that such a one does."""
+
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:  # noqa: ARG002 - dramatiq's
+        beats.begin("poster" if worker.consumer_whitelist == {"post"} else "worker")
 
 
 class _Closing(dramatiq.Middleware):

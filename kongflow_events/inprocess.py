@@ -9,7 +9,7 @@ from __future__ import annotations
 import dramatiq
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from kongflow_events import actors, exposition, gathering, logs, scheduler, settings, traces
+from kongflow_events import actors, beats, exposition, gathering, logs, scheduler, settings, traces
 from kongflow_events import broker as brokers
 from kongflow_events.interrupts import Stopping, until_interrupted
 from kongflow_events.store import db
@@ -43,6 +43,7 @@ def _run(current: settings.Settings, stopping: Stopping) -> None:
         worker.start()
     ticking = scheduler.build(BackgroundScheduler, current, hints)
     ticking.start()
+    beats.begin("worker")
     stopping.wait()
     ticking.shutdown()
     for worker in workers:

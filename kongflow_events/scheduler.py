@@ -7,9 +7,7 @@ the database's clock; this process's clock only says how often to look.
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -23,8 +21,8 @@ from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.schedulers.blocking import BlockingScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
+from kongflow_events import beats, errors, exposition, gathering, logs, metrics, settings, traces, words
 from kongflow_events import broker as brokers
-from kongflow_events import errors, exposition, gathering, logs, metrics, settings, traces, words
 from kongflow_events.services import expire, health, redrive, relay, replay, retain
 from kongflow_events.store import db
 
@@ -84,7 +82,7 @@ def build(kind: type[BaseScheduler], current: settings.Settings, hints: brokers.
             pace.note(ticking.tick(), time.monotonic())
         hints.rest()
 
-    instance = f"{socket.gethostname()}:{os.getpid()}"
+    instance = beats.instance()
     _every(scheduler, current.tick_ms / 1000, tick, executor="relay")
     _every(scheduler, _EXPIRE_SECONDS, _in_unit(expire.expire_dispatchers))
     _every(scheduler, _EXPIRE_SECONDS, _in_unit(expire.expire_secrets))

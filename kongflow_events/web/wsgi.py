@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Final
 
-from kongflow_events import gathering, logs, settings, traces
+from kongflow_events import beats, gathering, logs, settings, traces
 from kongflow_events.processes import stop_at_masters_death
 from kongflow_events.store import db, readers
 from kongflow_events.web import leave
@@ -28,4 +28,5 @@ stop_at_masters_death(signal.SIGINT)
 logs.configure(_current.log_level, _current.log_format)
 db.connect(_current.database_url, _current.pool_size, statement_seconds=_STATEMENT_SECONDS)
 readers.connect(_current.database_url, _current.console_timeout)
+beats.begin("web")
 app = create_app(_current, is_leaving)

@@ -65,6 +65,10 @@ class Service:
         """A number out of the database."""
         return int(query(self.database, statement)[0][0])
 
+    def at_work(self) -> set[str]:
+        """The types of processes that have said that they live."""
+        return {kind for (kind,) in query(self.database, "SELECT DISTINCT kind FROM process_heartbeats")}
+
 
 @pytest.fixture
 def service(database: str, queues: RabbitMQ, tmp_path: Path) -> Service:
@@ -95,6 +99,7 @@ def test_a_thousand_events_with_two_matches_each_give_exactly_two_thousand_runs(
     assert started.count("SELECT count(DISTINCT (event_record_id, job_id)) FROM job_runs") == 2000
     assert started.count("SELECT count(*) FROM invocations WHERE status = 'SUCCEEDED'") == 2000
     assert started.count("SELECT count(*) FROM process_heartbeats WHERE kind = 'scheduler'") == 2
+    eventually(lambda: started.at_work() == {"web", "worker", "poster", "scheduler"}, 15)
 
 
 def test_messages_pass_through_each_queue_and_a_url_is_called(service: Service) -> None:
