@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 
@@ -219,16 +220,14 @@ def _end_sessions(run: Run, seconds: float) -> None:
 @contextlib.contextmanager
 def _all_connections(run: Run) -> Iterator[None]:
     """Hold every connection that the server has, the service's among them."""
-    held = []
+    held: list[Any] = []
     ender = psycopg2.connect(run.world.postgres.url(run.world.database))
     ender.autocommit = True
     run.world.journal.note("database connections taken")
     try:
         left = True
         while left:
-            with contextlib.suppress(psycopg2.OperationalError):
-                while True:
-                    held.append(psycopg2.connect(run.world.postgres.url()))
+            _take_all(run, held)
             with ender.cursor() as cursor:
                 cursor.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {_OURS}")
                 left = bool(cursor.rowcount)
@@ -238,6 +237,16 @@ def _all_connections(run: Run) -> Iterator[None]:
         for connection in [*held, ender]:
             connection.close()
         run.world.journal.note("database connections given back")
+
+
+def _take_all(run: Run, held: list[Any]) -> None:
+    """Connect until there is no slot left. That one connection was long in coming does not say so."""
+    while True:
+        try:
+            held.append(psycopg2.connect(run.world.postgres.url()))
+        except psycopg2.OperationalError as error:
+            if any(said in str(error) for said in ("too many clients", "connection slots")):
+                return
 
 
 def _time_of_a_claim() -> float:
