@@ -283,6 +283,17 @@ def test_every_process_stops_when_it_is_asked_to(started: Service) -> None:
         assert process.wait(25) in (0, -signal.SIGTERM), name
 
 
+def test_a_web_process_that_is_asked_to_stop_while_its_worker_is_starting_does(service: Service) -> None:
+    with running([procfile()["web"]], service.environ, service.log) as [web]:
+        eventually(lambda: len(members(web.pid)) > 1)
+        web.terminate()
+        began = time.monotonic()
+
+        assert web.wait(20) in (0, -signal.SIGTERM)
+    # Not when it had been killed for serving on.
+    assert time.monotonic() - began < 10, service.log.read_text()
+
+
 def test_a_key_is_asked_for_before_a_stalled_body_is_waited_for(started: Service) -> None:
     host, port = started.http.url.removeprefix("http://").split(":")
     head = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer nope\r\nContent-Length: 100\r\n\r\n"
