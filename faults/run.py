@@ -35,8 +35,8 @@ _MET = 60.0
 _DIRECT = 500
 # Threads and files that a process may have more after a fault than before: its pools fill up, and a call is under way.
 _MORE_THREADS, _MORE_FILES = 20, 40
-# Publishers see the depth one after the other: each may fill what another has just filled.
-_OVERSHOOT = 2
+# Two schedulers and the workers publish, each after a look of its own: one may fill what another has just filled.
+_OVERSHOOT = 3
 # Below this the machine's own noise decides what a 99th percentile is; a request that waits for a server takes seconds.
 _NOISE_MS = 500.0
 # Seconds that a retry may be late: a look of the relay, a queue, a busy machine.
