@@ -96,7 +96,9 @@ RUN: Final = {
     "metrics.md": Page("dev", ("kongflow_events_total",)),
     "traces.md": Page("dev", ('"name":"order.paid"',)),
     "cli.md": Page("dev", ("received", "accepted", "exported")),
-    "deploy.md": Page("servers", ("nothing to do", "KONGFLOW_KEY", "ExecStart", "client_max_body_size")),
+    "deploy.md": Page(
+        "servers", ("nothing to do", "KONGFLOW_KEY", "added olga as operator", "ExecStart", "client_max_body_size")
+    ),
     "operate.md": Page("servers", ("✓", "revoked", "resealed")),
     "recover.md": Page("servers", ("✓", "redriven"), A_DEAD_LETTER),
 }
