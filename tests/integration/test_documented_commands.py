@@ -24,6 +24,7 @@ from kongflow_events.cli.deploy import _UNITS
 from kongflow_events.embedded import _newest_binaries
 from kongflow_events.services import environments, keys
 from kongflow_events.store import db
+from tests.node import PROJECT
 from tests.processes import BIN, ROOT, Http, procfile, running
 from tests.receiver import Receiver
 from tests.servers import RabbitMQ, eventually, free_port
@@ -76,6 +77,11 @@ kongflow-events webhooks create https://shop.example.com/refunds --event refund.
 kongflow-events send refund.made --id $'no\\tCloudEvent'
 sleep 2
 """
+# A folder in which the SDK is installed.
+AN_APP: Final = f"""
+[ -d {PROJECT}/node_modules/@trigger.dev/sdk ] || npm ci --prefix {PROJECT} --no-audit --no-fund
+ln -s {PROJECT}/node_modules node_modules
+"""
 
 
 class Page(NamedTuple):
@@ -90,6 +96,7 @@ RUN: Final = {
     "README.md": Page("dev", ('"status":"PENDING"', "delivered", "whsec_", "control character"), A_DEAD_LETTER),
     "webhooks.md": Page("dev", ('"type":"WEBHOOK"', '/v2/hooks"')),
     "first-event.md": Page("dev", ('"status":"PENDING"', "it does not match", "SUCCEEDED")),
+    "come-from-trigger.md": Page("dev", ("name: 'order.paid'", '"status":"PENDING"', "SUCCEEDED"), AN_APP),
     "filters.md": Page("dev", ("$gt 10 does not hold for 5", "it matches")),
     "retries.md": Page("dev", ("DEAD", "control character", "redriven", "dismissed")),
     "replay.md": Page("dev", ("invocations", "DONE")),
