@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -52,16 +53,21 @@ def keys_group() -> None:
 @keys_group.command("add")
 @_where
 @click.option("--public", is_flag=True, help="A key that can only read, for pages in a browser.")
+@click.option(
+    "--expires-in", "days", type=click.IntRange(1, 36_500), default=None, metavar="DAYS", help="It ends by itself."
+)
 @output.as_json
-def add(environment: str, public: bool, as_json: bool) -> None:
+def add(environment: str, public: bool, days: int | None, as_json: bool) -> None:
     """Add a key, and show it: this once, never again.
 
-    Example: kongflow-events keys add acme/shop/production
+    Example: kongflow-events keys add acme/shop/production --expires-in 90
     """
     from kongflow_events.services import environments, keys
 
+    kind = keys.PUBLIC if public else keys.PRIVATE
+    seconds = None if days is None else int(timedelta(days=days).total_seconds())
     with database():
-        made = keys.create_key(environments.find_environment(environment), keys.PUBLIC if public else keys.PRIVATE)
+        made = keys.create_key(environments.find_environment(environment), kind, seconds=seconds)
     if as_json:
         output.show_json({"id": str(made.id), "kind": made.kind, "prefix": made.prefix, "key": made.key})
     else:
@@ -85,16 +91,17 @@ def list_keys(environment: str, as_json: bool) -> None:
             str(key.id),
             key.kind,
             key.prefix,
-            "revoked" if key.revoked_at else "live",
+            keys.state(key),
             _time(key.created_at),
+            _time(key.expires_at),
             _time(key.last_used_at),
         ]
         for key in found
     ]
-    head = ["ID", "KIND", "PREFIX", "STATE", "CREATED", "LAST USED"]
+    head = ["ID", "KIND", "PREFIX", "STATE", "CREATED", "EXPIRES", "LAST USED"]
     if as_json:
         names = [name.lower().replace(" ", "_") for name in head]
-        output.show_json([dict(zip(names, row, strict=True)) for row in rows])
+        output.show_list([dict(zip(names, row, strict=True)) for row in rows])
     else:
         output.show_table(head, rows)
 

@@ -60,7 +60,7 @@ def list_events(as_json: bool, **query: Any) -> None:
     """
     page = call("GET", "/api/v1/events", **query)
     if as_json:
-        output.show_json(page)
+        output.show_list(page)
         return
     rows = [[event["id"], event["name"], event["state"], event["deliverAt"]] for event in page["data"]]
     output.show_table(["ID", "NAME", "STATE", "DELIVER AT"], rows)

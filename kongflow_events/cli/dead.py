@@ -45,7 +45,7 @@ def list_dead(deliveries: bool, as_json: bool, **query: Any) -> None:
         query["errorClass"] = query.pop("error_class")
         page = call("GET", "/api/v1/invocations", status="DEAD", **query)
     if as_json:
-        output.show_json(page)
+        output.show_list(page)
         return
     if deliveries:
         output.show_table(

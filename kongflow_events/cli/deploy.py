@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from importlib import metadata, resources
 from pathlib import Path
@@ -13,6 +14,7 @@ from kongflow_events.cli import output
 
 _FOLDER: Final = "deployment"
 _WEB: Final = ("127.0.0.1:8031", "127.0.0.1:8032")
+_ADDRESS: Final = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})", re.ASCII)
 _UNITS: Final = (
     "kongflow.target",
     "kongflow-migrate.service",
@@ -43,8 +45,9 @@ def systemd(prefix: str, web: Sequence[str], to: Path | None) -> None:
 
     Example: kongflow-events deploy systemd --to /etc/systemd/system
     """
+    host, ports = _listening(web)
     for name in _UNITS:
-        _put(name, _rendered(f"systemd/{name}", prefix=prefix, web=web), to)
+        _put(name, _rendered(f"systemd/{name}", prefix=prefix, host=host, ports=ports), to)
 
 
 @deploy.command("nginx")
@@ -78,6 +81,18 @@ def docker(to: Path | None) -> None:
     Example: kongflow-events deploy docker > Dockerfile
     """
     _put("Dockerfile", _rendered("Dockerfile"), to)
+
+
+def _listening(web: Sequence[str]) -> tuple[str, list[str]]:
+    """The host that all web processes listen on, as granian takes it, and the port of each; a usage error for others."""
+    found = [_ADDRESS.fullmatch(address) for address in web]
+    parts = [one.groups() for one in found if one]
+    if len(parts) < len(found):
+        raise click.BadParameter("give HOST:PORT", param_hint="--web")
+    hosts = {host.strip("[]") for host, _ in parts}
+    if len(hosts) > 1:
+        raise click.BadParameter("web processes are instances of one unit: give one host for all", param_hint="--web")
+    return hosts.pop(), [port for _, port in parts]
 
 
 def _rendered(name: str, **values: Any) -> str:

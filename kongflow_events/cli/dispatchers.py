@@ -32,7 +32,7 @@ def list_dispatchers(as_json: bool, **query: Any) -> None:
     """
     page = call("GET", RULES, **query)
     if as_json:
-        output.show_json(page)
+        output.show_list(page)
         return
     rows = [[one["id"], ", ".join(one["event"]), one["source"], target(one), standing(one)] for one in page["data"]]
     output.show_table(["ID", "EVENT", "SOURCE", "SETS OFF", "STATE"], rows)

@@ -35,7 +35,7 @@ def list_invocations(as_json: bool, **query: Any) -> None:
     """
     page = call("GET", "/api/v1/invocations", **query)
     if as_json:
-        output.show_json(page)
+        output.show_list(page)
         return
     output.show_table(HEAD, [*map(row, page["data"])])
     output.show_more(page)

@@ -26,7 +26,7 @@ from kongflow_events.cli.webhooks import webhooks
 
 
 class _Command(click.Group):
-    """Ends in one line, not in a traceback, when the environment's variables are wrong."""
+    """Ends with the code that says why: a setting is wrong, which is one line and no traceback, or there was a Ctrl-C."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
@@ -34,6 +34,10 @@ class _Command(click.Group):
             return super().invoke(ctx)
         except settings.BadSettings as error:
             output.fail(str(error), output.USAGE)
+        except (KeyboardInterrupt, click.Abort):
+            # Below the `^C` that a terminal shows, or the question that was not answered.
+            click.echo(err=True)
+            raise SystemExit(output.INTERRUPTED) from None
 
 
 @click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})

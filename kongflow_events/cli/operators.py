@@ -11,6 +11,7 @@ from kongflow_events.cli import output
 from kongflow_events.cli.admin import database
 
 _name = click.argument("name", metavar="NAME")
+_role = click.Choice(["viewer", "operator"])
 
 
 @click.group()
@@ -22,7 +23,7 @@ def operators() -> None:
 @_name
 @click.option(
     "--role",
-    type=click.Choice(["viewer", "operator"]),
+    type=_role,
     default="viewer",
     show_default=True,
     help="A viewer looks; an operator changes things too.",
@@ -58,9 +59,25 @@ def list_operators(as_json: bool) -> None:
     ]
     head = ["NAME", "ROLE", "STATE", "CREATED"]
     if as_json:
-        output.show_json([dict(zip(map(str.lower, head), row, strict=True)) for row in rows])
+        output.show_list([dict(zip(map(str.lower, head), row, strict=True)) for row in rows])
     else:
         output.show_table(head, rows)
+
+
+@operators.command("role")
+@_name
+@click.argument("role", type=_role)
+@output.as_json
+def change_role(name: str, role: Any, as_json: bool) -> None:
+    """Change what somebody may do, from their next page on; they stay signed in.
+
+    Example: kongflow-events operators role olga viewer
+    """
+    from kongflow_events.services import operators as service
+
+    with database():
+        service.set_role(name, role)
+    _say(f"{name} is {role} now", {"name": name, "role": role}, as_json)
 
 
 @operators.command("disable")

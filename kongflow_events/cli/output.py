@@ -15,6 +15,8 @@ USAGE: Final = 2
 NOTHING: Final = 3
 UNREACHABLE: Final = 4
 WARNED: Final = 5
+# The shell's own for what SIGINT has ended.
+INTERRUPTED: Final = 130
 
 # States worth a colour; the words say it too.
 _COLOURS: Final = {
@@ -67,6 +69,13 @@ def want_colour(asked: bool | None) -> bool | None:
 def show_json(value: Any) -> None:
     """One JSON document."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2).translate(_CONTROLS_OF_JSON))
+
+
+def show_list(document: Any) -> None:
+    """A list, or a page of one, as one JSON document; ends with 3 when there is nothing in it, as its table does."""
+    show_json(document)
+    if not (document["data"] if isinstance(document, dict) else document):
+        sys.exit(NOTHING)
 
 
 def show_json_line(value: Any) -> None:

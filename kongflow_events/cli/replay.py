@@ -70,7 +70,7 @@ def list_replays(as_json: bool) -> None:
     """
     page = call("GET", "/api/v1/replays")
     if as_json:
-        output.show_json(page)
+        output.show_list(page)
         return
     rows = [
         [one["id"], one["state"], f"{one['seen']}/{one['total']}", str(one["done"]), one["createdAt"]]

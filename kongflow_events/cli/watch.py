@@ -25,8 +25,13 @@ def confirm(question: str, sure: bool) -> None:
     if sure:
         return
     try:
-        click.confirm(question, abort=True, err=True)
+        agreed = click.confirm(question, err=True)
     except click.Abort:
+        # At a terminal that is a Ctrl-C.
+        if sys.stdin.isatty():
+            raise
+        agreed = False
+    if not agreed:
         output.fail("nothing was done; say --yes to do it without being asked", output.USAGE)
 
 
@@ -39,7 +44,7 @@ def follow(what: str, started: dict[str, Any], did: str, *, wait_for_it: bool, a
         shown = _watch(what, started) if wait_for_it else started
     except KeyboardInterrupt:
         click.echo(f"\nit goes on in the background as {what}/{started['id']}", err=True)
-        raise SystemExit(130) from None
+        raise SystemExit(output.INTERRUPTED) from None
     show(shown, did, as_json=as_json)
     if wait_for_it and shown["state"] != "DONE":
         raise SystemExit(output.FAILED)

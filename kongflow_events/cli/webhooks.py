@@ -106,7 +106,7 @@ def list_webhooks(as_json: bool) -> None:
     """
     found = list(_all())
     if as_json:
-        output.show_json(found)
+        output.show_list(found)
         return
     rows = [
         [

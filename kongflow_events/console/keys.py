@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from kongflow_events.console import asking, door
 from kongflow_events.console.dispatchers import OVERLAPS
 from kongflow_events.console.visits import Done, View, Visit
 from kongflow_events.services import keys
-from kongflow_events.store import console_dispatchers, environments
+from kongflow_events.store import console_dispatchers
 
 _PAGE: Final = 25
 _DAY: Final = 86_400
@@ -30,9 +29,8 @@ class Keys:
         """List keys and webhooks' secrets, without any secret."""
         before = asking.row_id(visit, "before")
         webhooks = console_dispatchers.webhooks(visit.environment.id, before, _PAGE)
-        now = datetime.now(UTC)
         values = {
-            "keys": [(one, _state(one, now)) for one in keys.list_keys(visit.environment)],
+            "keys": [(one, keys.state(one)) for one in keys.list_keys(visit.environment)],
             "lives": list(LIVES),
             "kinds": KINDS,
             "webhooks": webhooks.items,
@@ -76,9 +74,3 @@ class RevokeKey:
         """Revoke it; it works nowhere after five seconds."""
         keys.revoke_key(visit.environment, key_id)
         return Done(f"key {key_id}", "The key is revoked; it works nowhere after five seconds", visit.at("keys"))
-
-
-def _state(key: environments.Key, now: datetime) -> str:
-    if key.revoked_at:
-        return "revoked"
-    return "expired" if key.expires_at and key.expires_at <= now else "live"

@@ -8,6 +8,7 @@ import string
 import threading
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from kongflow_events import errors, words
@@ -78,6 +79,13 @@ def revoke_key(environment: words.Environment, key: str) -> None:
 def list_keys(environment: words.Environment) -> list[environments.Key]:
     """The environment's keys, newest first, without the keys themselves."""
     return environments.keys(environment.id)
+
+
+def state(key: environments.Key) -> str:
+    """How a key stands now: `live`, `expired` or `revoked`."""
+    if key.revoked_at:
+        return "revoked"
+    return "expired" if key.expires_at and key.expires_at <= datetime.now(UTC) else "live"
 
 
 def _verify(sha256: bytes) -> environments.Verified | None:

@@ -32,6 +32,14 @@ def disable_operator(name: str) -> None:
         audit.note(_SHELL, "operator.disable", f"operator {name}")
 
 
+def set_role(name: str, role: operators.Role) -> None:
+    """Let an operator do what this role may, from their next page on. Raises NotFound."""
+    with db.atomic():
+        if not operators.set_role(name, role):
+            raise errors.NotFound(f"no operator {name}")
+        audit.note(_SHELL, "operator.role", f"operator {name}", details={"role": role})
+
+
 def set_password(name: str, password: str) -> None:
     """Give an operator another password: they are signed out, and let in again if they were disabled.
 

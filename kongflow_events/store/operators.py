@@ -68,6 +68,11 @@ def set_password(name: str, password: str) -> bool:
     return bool(changed)
 
 
+def set_role(name: str, role: Role) -> bool:
+    """Let an operator do what this role may, also where they are signed in; False when there is none of this name."""
+    return bool(db.run("UPDATE operators SET role = %s WHERE name = %s", (role, name)))
+
+
 def disable(name: str) -> bool:
     """Let an operator in no more, and sign them out; False when there is none of this name who may come in."""
     changed = db.run("UPDATE operators SET disabled_at = now() WHERE name = %s AND disabled_at IS NULL", (name,))

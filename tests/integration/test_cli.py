@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -22,7 +25,7 @@ from kongflow_events.services import keys
 from kongflow_events.store import db
 from kongflow_events.web.app import create_app
 from tests import factory
-from tests.processes import BIN, query
+from tests.processes import BIN, end, query
 
 
 class Quiet(WSGIRequestHandler):
@@ -149,6 +152,19 @@ class TestApi:
 
         assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
 
+    @pytest.mark.parametrize(
+        "path", ["dispatchers", "events", "invocations", "dead", "dead --deliveries", "replay", "webhooks"]
+    )
+    def test_a_list_with_nothing_in_it_ends_with_3_also_as_json(self, path: str) -> None:
+        group, *options = path.split()
+        words = [group, "list", *options, *(["--event", "nope"] if group == "dispatchers" else [])]
+        table, document = run(*words), run(*words, "--json")
+
+        assert (table.exit_code, table.stdout, table.stderr) == (3, "", "nothing found\n")
+        found = json.loads(document.stdout)
+        assert (document.exit_code, document.stderr) == (3, "")
+        assert (found if group == "webhooks" else found["data"]) == []
+
     def test_a_wrong_key_is_said_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("KONGFLOW_KEY", "tr_dev_wrong")
         result = run("send", "a")
@@ -195,6 +211,75 @@ class TestWhere:
         assert said.splitlines()[-1] == "[]"
 
 
+class TestInterrupted:
+    """By a SIGINT, as Ctrl-C is one."""
+
+    @pytest.fixture
+    def silent(self) -> Iterator[socket.socket]:
+        """A service that takes a connection and never answers."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.settimeout(30)
+            yield listening
+
+    def begun(self, silent: socket.socket, *words: str, **streams: Any) -> subprocess.Popen[bytes]:
+        host, port = silent.getsockname()
+        environ = {**os.environ, "KONGFLOW_URL": f"http://{host}:{port}", "KONGFLOW_KEY": "tr_dev_x"}
+        return subprocess.Popen([BIN / "kongflow-events", *words], env=environ, **streams)
+
+    @pytest.mark.parametrize(
+        "words", ["send a", "events list --json", "dead list", "stats", "export", "import events.jsonl"]
+    )
+    def test_a_command_ends_with_130_and_no_traceback(self, words: str, silent: socket.socket, tmp_path: Path) -> None:
+        (tmp_path / "events.jsonl").write_text('{"name": "a"}\n')
+        process = self.begun(
+            silent, *words.split(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
+        )
+        try:
+            connection, _ = silent.accept()
+            interrupt(process)
+            said, told = process.communicate(timeout=30)
+            connection.close()
+        finally:
+            end(process)
+
+        assert (process.returncode, said, b"Traceback" in told) == (130, b"", False), told
+        assert (b"go on with --from-line 1" in told) is words.startswith("import")
+
+    @pytest.mark.parametrize("words", ["operators add olga", "dead redrive --all"])
+    def test_a_question_ends_with_130_too(self, words: str, silent: socket.socket) -> None:
+        ours, terminal = os.openpty()
+        process = self.begun(silent, *words.split(), stdin=terminal, stdout=terminal, stderr=terminal, process_group=0)
+        os.close(terminal)
+        try:
+            if words.startswith("dead"):
+                answer_one(silent, b'{"total": 3}')
+            said = b""
+            while not said.endswith(b": "):
+                said += os.read(ours, 1024)
+            interrupt(process)
+            assert process.returncode == 130
+        finally:
+            end(process)
+            os.close(ours)
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Until it has ended: Python does not hear what comes in the moment before it begins to wait."""
+    for _ in range(10):
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(3)
+            return
+
+
+def answer_one(listening: socket.socket, body: bytes) -> None:
+    """Be the service for one request."""
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+
 class TestColour:
     @pytest.mark.parametrize(
         ("words", "variables", "coloured"),
@@ -215,6 +300,13 @@ class TestColour:
         )
 
         assert (b"\x1b[" in result.stderr) is coloured
+
+
+def change(database: str, statement: str) -> None:
+    db.connect(database, pool_size=2)
+    with db.unit():
+        db.run(statement)
+    db.close()
 
 
 class TestAdmin:
@@ -249,6 +341,28 @@ class TestAdmin:
         assert run("keys", "list", "acme/shop/dev").stdout.count("revoked") == 1
         assert run("keys", "revoke", "acme/shop/dev", "nope").exit_code == 3
         assert run("keys", "list", "acme/nope/dev").exit_code == 3
+
+    def test_a_key_that_expires_is_live_until_it_does(self, database: str) -> None:
+        run("env", "create", "--organization", "acme", "--project", "shop")
+        key = from_json("keys", "add", "acme/shop/dev", "--expires-in", "90")
+        days = query(database, f"SELECT expires_at - created_at FROM api_keys WHERE id = '{key['id']}'")
+        assert [[one.days for one in row] for row in days] == [[90]]
+        listed = from_json("keys", "list", "acme/shop/dev")
+        assert [(one["state"], one["expires"] == "never") for one in listed] == [
+            ("live", False), ("live", True), ("live", True),
+        ]  # fmt: skip
+
+        change(database, f"UPDATE api_keys SET expires_at = now() WHERE id = '{key['id']}'")
+        assert [one["state"] for one in from_json("keys", "list", "acme/shop/dev")] == ["expired", "live", "live"]
+        assert run("keys", "add", "acme/shop/dev", "--expires-in", "0").exit_code == 2
+
+    def test_an_environment_without_keys_is_an_empty_list_also_as_json(self, database: str) -> None:
+        run("env", "create", "--organization", "acme", "--project", "shop")
+        change(database, "DELETE FROM api_keys")
+
+        assert run("keys", "list", "acme/shop/dev").exit_code == 3
+        document = run("keys", "list", "acme/shop/dev", "--json")
+        assert (document.exit_code, document.stdout) == (3, "[]\n")
 
     def test_migrating_says_what_it_did(self, empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DATABASE_URL", empty_database)

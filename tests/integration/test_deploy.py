@@ -93,6 +93,32 @@ def test_what_is_printed_is_what_is_written(tmp_path: Path) -> None:
     assert run("deploy", "systemd").stdout.count("\n[Unit]\n") == 6
 
 
+@pytest.mark.parametrize(
+    ("said", "host"), [("10.0.0.5", "10.0.0.5"), ("[fd00::5]", "fd00::5"), ("web.internal", "web.internal")]
+)
+def test_web_units_listen_where_they_are_told_to(said: str, host: str, tmp_path: Path) -> None:
+    addresses = ["--web", f"{said}:9001", "--web", f"{said}:9002"]
+    deployed(tmp_path, "systemd", *addresses)
+
+    assert f" --host {host} --port %i " in (tmp_path / "kongflow-web@.service").read_text()
+    assert "Wants=kongflow-web@9001.service kongflow-web@9002.service " in (tmp_path / "kongflow.target").read_text()
+
+
+@pytest.mark.parametrize(
+    ("addresses", "why"),
+    [
+        (["10.0.0.5:9001", "10.0.0.6:9001"], "one host for all"),
+        (["9001"], "give HOST:PORT"),
+        (["10.0.0.5:http"], "give HOST:PORT"),
+        (["10.0.0.5 --workers 9:9001"], "give HOST:PORT"),
+    ],
+)
+def test_units_are_refused_where_one_cannot_listen(addresses: list[str], why: str) -> None:
+    result = run("deploy", "systemd", *(word for one in addresses for word in ("--web", one)))
+
+    assert (result.exit_code, result.stdout, why in result.stderr) == (2, "", True), result.stderr
+
+
 def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = run("deploy", "docker", "--to", str(tmp_path / "file" / "inside"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from kongflow_events import passwords, settings
 from kongflow_events.cli import main
+from kongflow_events.store import db, operators
 from tests.processes import query
 
 PASSWORD = "correct horse battery staple"
@@ -27,6 +29,17 @@ def _shell(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def run(*words: str, given: str = "") -> Result:
     return CliRunner().invoke(main, ["operators", *words], input=given)
+
+
+@contextmanager
+def connected(database: str) -> Iterator[None]:
+    """A unit of work of the test's own, between those of the commands."""
+    db.connect(database, pool_size=2)
+    try:
+        with db.unit():
+            yield
+    finally:
+        db.close()
 
 
 def listed() -> list[dict[str, Any]]:
@@ -62,7 +75,7 @@ def test_a_weak_password_is_refused(password: str) -> None:
 
     assert refused.exit_code == 1
     assert "A password has 12 to 512 characters" in refused.stderr
-    assert run("list").exit_code == 3
+    assert run("list").exit_code == run("list", "--json").exit_code == 3
 
 
 def test_a_password_is_no_argument() -> None:
@@ -83,14 +96,45 @@ def test_one_is_disabled_and_let_in_again_with_another_password(database: str) -
     assert run("password", "nobody", given=PASSWORD).exit_code == 3
 
 
+def test_one_gets_another_role_and_keeps_the_rest(database: str) -> None:
+    run("add", "olga", given=PASSWORD)
+    run("add", "vera", given=PASSWORD)
+    before = query(database, "SELECT password, disabled_at FROM operators ORDER BY name")
+
+    assert run("role", "olga", "operator").output == "olga is operator now\n"
+    assert [(one["name"], one["role"]) for one in listed()] == [("vera", "viewer"), ("olga", "operator")]
+    assert json.loads(run("role", "olga", "viewer", "--json").stdout) == {"name": "olga", "role": "viewer"}
+    assert {one["role"] for one in listed()} == {"viewer"}
+    assert query(database, "SELECT password, disabled_at FROM operators ORDER BY name") == before
+    assert run("role", "nobody", "viewer").exit_code == 3
+    assert run("role", "olga", "emperor").exit_code == 2
+
+
+def test_another_role_holds_also_where_somebody_is_signed_in(database: str) -> None:
+    run("add", "olga", "--role", "operator", given=PASSWORD)
+    with connected(database):
+        somebody = operators.secret("olga")
+        assert somebody is not None
+        operators.begin_session(somebody.operator.id, b"session", 60)
+    run("role", "olga", "viewer")
+
+    with connected(database):
+        signed_in = operators.signed_in(b"session")
+    assert signed_in is not None
+    assert signed_in.role == "viewer"
+
+
 def test_the_audit_log_tells_of_it_and_never_of_a_password(database: str) -> None:
     run("add", "olga", given=PASSWORD)
     run("password", "olga", given=PASSWORD)
+    run("role", "olga", "operator")
+    run("role", "nobody", "operator")
     run("disable", "olga")
 
     entries = query(database, "SELECT operator, address, action, subject, details FROM audit_entries ORDER BY id")
     assert entries == [
         ("shell", "shell", "operator.add", "operator olga", {"role": "viewer"}),
         ("shell", "shell", "operator.password", "operator olga", None),
+        ("shell", "shell", "operator.role", "operator olga", {"role": "operator"}),
         ("shell", "shell", "operator.disable", "operator olga", None),
     ]

@@ -23,6 +23,7 @@ from tests.servers import RabbitMQ, eventually, free_port
 pytestmark = pytest.mark.slow
 
 RULES, DASHBOARD = ROOT / "docs" / "alerts.yml", ROOT / "docs" / "grafana.json"
+CASES = ROOT / "tests" / "data" / "alerts_test.yml"
 TOKEN = "a-token-for-prometheus"
 # A histogram is there by its samples.
 SAMPLES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
@@ -81,10 +82,24 @@ def test_the_rules_are_rules() -> None:
 
 
 def test_the_rules_fire_when_they_should_and_not_before(tmp_path: Path) -> None:
-    for file in (RULES, ROOT / "tests" / "data" / "alerts_test.yml"):
+    for file in (RULES, CASES):
         shutil.copy(file, tmp_path)
 
-    assert "SUCCESS" in promtool("test", "rules", "alerts_test.yml", folder=tmp_path)
+    assert "SUCCESS" in promtool("test", "rules", CASES.name, folder=tmp_path)
+
+
+def test_every_rule_is_made_to_fire() -> None:
+    rules = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]
+    cases = yaml.safe_load(CASES.read_text(encoding="utf-8"))["tests"]
+    fired = {check["alertname"] for case in cases for check in case.get("alert_rule_test", ()) if check["exp_alerts"]}
+    fired |= {
+        re.findall(r'alertname="(\w+)"', check["expr"])[0]
+        for case in cases
+        for check in case.get("promql_expr_test", ())
+        if check["exp_samples"]
+    }
+
+    assert {rule["alert"] for rule in rules} - fired == set()
 
 
 def test_rules_and_dashboard_name_only_series_that_there_are_and_the_dashboard_all_of_them() -> None:
