@@ -76,6 +76,21 @@ class TestStory:
         assert "1 attempt missing" in text
         assert text.index("Received") < text.index("Delivered") < text.index("run of ship")
 
+    def test_an_attempt_has_its_requests_headers_and_a_run_its_page(self, browser: Browser, alice: Api) -> None:
+        factory.dispatcher(alice.environment, to=factory.to_job(factory.job(alice.environment)))
+        factory.dispatcher(alice.environment, to=nothing())
+        alice.send(id="1")
+        factory.work()
+        with db.unit():
+            headers = {"webhook-id": "msg_1", "x-note": "<b>&"}
+            assert models.InvocationAttempt.update(request_headers=headers).execute() == 1
+            run = models.JobRun.select().get().id
+
+        page = built(browser.get(page_of(alice, "1")))
+
+        assert "Its request's headers x-note: <b>& webhook-id: msg_1" in page.text
+        assert f"/console/env/{alice.environment.id}/runs/{run}" in page.leads
+
     def test_it_names_the_leaf_that_refused(self, browser: Browser, alice: Api) -> None:
         job = factory.to_job(factory.job(alice.environment))
         factory.dispatcher(alice.environment, to=job, payload_filter={"amount": [{"$gt": 10}], "status": ["paid"]})
