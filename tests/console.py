@@ -24,12 +24,16 @@ ATTACKS = (
 
 
 class Built(HTMLParser):
-    """How a page is built: its elements with the names of their attributes, where it leads to, and its text."""
+    """How a page is built: its elements with the names of their attributes, where it leads to, its text and its fields.
+
+    A place where a long word may be broken is no element: an attack may have as many as it likes.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, tuple[str, ...]]] = []
         self.leads: list[str] = []
+        self.fields: list[str] = []
         self._texts: list[str] = []
         self.feed(html)
         self.close()
@@ -37,11 +41,18 @@ class Built(HTMLParser):
     @property
     def text(self) -> str:
         """All of its text, with single spaces."""
-        return " ".join(" ".join(self._texts).split())
+        return " ".join("".join(self._texts).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "wbr":
+            return
+        self._texts.append(" ")
         self.elements.append((tag, tuple(name for name, _ in attrs)))
         self.leads += [str(value) for name, value in attrs if name in {"href", "src", "action", "hx-get", "hx-post"}]
+        self.fields += [str(value) for name, value in attrs if name == "value"]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._texts.append(" ")
 
     def handle_data(self, data: str) -> None:
         self._texts.append(data)

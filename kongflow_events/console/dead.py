@@ -121,7 +121,7 @@ class RedriveProgress:
     def on_get(self, visit: Visit, redrive_id: str) -> View:
         """Draw it."""
         found = bulk_operations.get_operation(visit.environment, redrive.KIND, redrive_id)
-        return View("redrive-progress.html", {"operation": found, "progress": progress(found)})
+        return View("redrive-part.html", {"operation": found, "progress": progress(found)})
 
 
 class StopRedrive:

@@ -22,8 +22,10 @@ _INVOCATIONS: Final = 20
 _MOST_WAITING: Final = 1000
 TYPES: Final = (words.JOB_VERSION, words.DYNAMIC_TRIGGER, words.EPHEMERAL, words.WEBHOOK)
 STATES: Final[tuple[console_dispatchers.State, ...]] = get_args(console_dispatchers.State)
-# Characters of a payload that a form begins with.
+# Characters of a payload, and of a context, that a form begins with.
 _LONGEST: Final = 10_000
+# The fields of the form that asks about an event.
+_ASKED: Final = ("event_id", "name", "source", "payload", "context", "account")
 _DAY: Final = 86_400
 OVERLAPS: Final = {"0": 0, "1 hour": 3600, "1 day": _DAY, "7 days": 7 * _DAY}
 
@@ -123,12 +125,15 @@ class Resume:
 
     @door.change("dispatcher.resume")
     def on_post(self, visit: Visit, dispatcher_id: str) -> Done:
-        """Resume it; what has waited is called, oldest first."""
-        return _changed(
+        """Resume it; what has waited is called, oldest first, once its target does not rest."""
+        change = schemas.DispatcherChange(paused=False)
+        resumed = dispatchers.update_event_dispatcher(visit.environment, dispatcher_id, change).dispatcher
+        return _done(
             visit,
             dispatcher_id,
-            schemas.DispatcherChange(paused=False),
-            "It goes on: what has waited is called, oldest first",
+            "It goes on when its target's rest is over; Try its target now calls it at once"
+            if resumed.rests
+            else "It goes on: what has waited is called, oldest first",
         )
 
 
@@ -172,6 +177,10 @@ class RotateSecret:
 
 def _changed(visit: Visit, dispatcher_id: str, change: schemas.DispatcherChange, said: str) -> Done:
     dispatchers.update_event_dispatcher(visit.environment, dispatcher_id, change)
+    return _done(visit, dispatcher_id, said)
+
+
+def _done(visit: Visit, dispatcher_id: str, said: str) -> Done:
     return Done(f"dispatcher {dispatcher_id}", said, visit.at("dispatchers", dispatcher_id))
 
 
@@ -221,15 +230,21 @@ def _schedule(type_: str) -> str:
 
 def _example(listed: Listed) -> dict[str, str]:
     """What the form begins with: the last event that came, else the name that it listens to."""
-    begun = {"event_id": "", "source": listed.row.source, "payload": "{}", "account": listed.account or ""}
+    begun = {
+        "event_id": "",
+        "source": listed.row.source,
+        "payload": "{}",
+        "context": "{}",
+        "account": listed.account or "",
+    }
     last = console_dispatchers.last_event(listed.row.id, _LONGEST)
     if last is not None:
-        return {**begun, "name": last.name, "source": last.source, "payload": last.payload}
+        return {**begun, **msgspec.structs.asdict(last)}
     return {**begun, "name": next((one for one in listed.names if not patterns.is_pattern(one)), "")}
 
 
 def _explained(visit: Visit, dispatcher_id: str) -> View:
-    form = {name: visit.form.get(name, "") for name in ("event_id", "name", "source", "payload", "account")}
+    form = {name: visit.form.get(name, "") for name in _ASKED}
     try:
         asked = schemas.parse_explain(msgspec.json.encode(_question(form)))
         explanation = explain.explain_dispatcher(visit.environment, dispatcher_id, asked)
@@ -239,12 +254,16 @@ def _explained(visit: Visit, dispatcher_id: str) -> View:
 
 
 def _question(form: dict[str, str]) -> dict[str, Any]:
-    """What is asked, as the API's body has it. Raises Refused for a payload that is no JSON."""
+    """What is asked, as the API's body has it. Raises Refused for a payload or a context that is no JSON."""
     if form["event_id"]:
         return {"eventId": form["event_id"]}
-    try:
-        payload = msgspec.json.decode(form["payload"] or "{}")
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise errors.Refused(f"The payload is no JSON: {error}") from None
-    event = {"name": form["name"], "source": form["source"] or words.SOURCE, "payload": payload}
+    event: dict[str, Any] = {"name": form["name"], "source": form["source"] or words.SOURCE}
+    event |= {name: _json(form, name) for name in ("payload", "context")}
     return {"event": event, "options": {"accountId": form["account"]} if form["account"] else {}}
+
+
+def _json(form: dict[str, str], name: str) -> Any:
+    try:
+        return msgspec.json.decode(form[name] or "{}")
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise errors.Refused(f"The {name} is no JSON: {error}") from None

@@ -60,10 +60,10 @@ SELECT attempts.invocation_id, attempts.started_at, attempts.duration_ms, attemp
 """
 
 _LAST_EVENT = f"""
-SELECT records.name, records.source, records.payload_raw AS payload
+SELECT records.name, records.source, records.payload_raw AS payload, coalesce(records.context::text, '{{}}') AS context
   FROM (SELECT event_record_id FROM invocations WHERE {_NEWEST} LIMIT 1) AS last
   JOIN event_records AS records ON records.id = last.event_record_id
- WHERE length(records.payload_raw) <= %(longest)s
+ WHERE length(records.payload_raw) <= %(longest)s AND coalesce(length(records.context::text), 0) <= %(longest)s
 """
 
 _WAITING = """
@@ -130,11 +130,12 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """An event that a dispatcher took; `payload` is its JSON text."""
+    """An event that a dispatcher took; `payload` and `context` are JSON texts."""
 
     name: str
     source: str
     payload: str
+    context: str
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -186,7 +187,7 @@ def attempts(dispatcher_id: uuid.UUID, limit: int) -> list[Attempt]:
 
 
 def last_event(dispatcher_id: uuid.UUID, longest: int) -> Event | None:
-    """The event of the dispatcher's last invocation, if its payload has no more than `longest` characters."""
+    """The event of the dispatcher's last invocation, if neither payload nor context has more than `longest` characters."""
     found = db.rows(_LAST_EVENT, {"id": dispatcher_id, "longest": longest})
     return Event(**found[0]) if found else None
 

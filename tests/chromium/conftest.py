@@ -46,6 +46,7 @@ def console(server: str, template: str, tmp_path_factory: pytest.TempPathFactory
     shop = Shop()
     with db.unit():
         operators.add_operator("olga", "operator", PASSWORD)
+        operators.add_operator("otto", "operator", PASSWORD)
         operators.add_operator("victor", "viewer", PASSWORD)
     db.close()
     port = free_port()
@@ -73,9 +74,9 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def sessions(console: Console, chromium: Browser) -> dict[str, StorageState]:
-    """Somebody of each role, signed in: the cookies of each."""
+    """Somebody of each role, and Otto, whose changes no test counts, signed in: the cookies of each."""
     found = {}
-    for name in ("olga", "victor"):
+    for name in ("olga", "otto", "victor"):
         context = chromium.new_context()
         page = context.new_page()
         page.goto(f"{console.url}/console/sign-in")

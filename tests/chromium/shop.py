@@ -190,8 +190,16 @@ class Shop:
             cancel.cancel_event(self.environment, "order-canceled")
         self.send("nobody.listens", {"to": "this"}, "unmatched-1")
         self.send("order.cancelled", {"amount": 5}, "order-cancelled-1")
-        record = self.send("order.paid", {"amount": 31}, "order-undelivered", deliver_after=3600)
-        _bury_delivery(record, "canceling statement due to statement timeout")
+        for number in range(1, 5):
+            record = self.send("order.paid", {"amount": 30 + number}, f"order-undelivered-{number}", deliver_after=3600)
+            _bury_delivery(record, "canceling statement due to statement timeout")
+        with db.unit():
+            db.run(
+                """UPDATE targets SET failures = 3, failing_since = now() - interval '2 minutes',
+                          rests_until = now() + interval '1 hour'
+                    WHERE dispatcher_id = %s""",
+                (self.dispatchers["paused"],),
+            )
 
     def _attacks(self) -> None:
         """Attackers' texts in every field that a sender or a receiver fills."""

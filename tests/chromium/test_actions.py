@@ -71,6 +71,18 @@ class TestDispatchers:
         expect(said(page)).to_contain_text("It is enabled")
         assert len(audited(console, "dispatcher.disable")) == len(audited(console, "dispatcher.enable")) == 1
 
+    def test_ones_target_that_rests_is_tried_now(self, page: Page, console: Console) -> None:
+        page.goto(dispatcher(console, "paused"))
+        expect(page.get_by_text("3 in a row")).to_be_visible()
+
+        page.get_by_role("button", name="Try its target now").click()
+
+        expect(said(page)).to_have_text("It is enabled, and its target begins anew")
+        expect(page.get_by_text("in a row")).to_have_count(0)
+        expect(page.get_by_role("button", name="Try its target now")).to_have_count(0)
+        # Its pause is somebody's own.
+        expect(page.locator(".headline .badge", has_text="paused")).to_be_visible()
+
     def test_a_payload_is_explained_leaf_by_leaf(self, page: Page, console: Console) -> None:
         page.goto(dispatcher(console, "warehouse"))
         expect(page.get_by_role("textbox", name="Payload")).to_have_value(re.compile('"currency": "EUR"'))
@@ -143,15 +155,20 @@ class TestDeadLetters:
         expect(rows).to_have_count(before - 2)
         assert len(audited(console, "dead-letter.redrive")) == len(audited(console, "dead-letter.dismiss")) == 1
 
-    def test_an_event_that_was_not_delivered_is_redriven(self, page: Page, console: Console) -> None:
+    def test_an_event_that_was_not_delivered_is_redriven_and_one_dismissed(self, page: Page, console: Console) -> None:
         page.goto(console.at("dead"))
         page.get_by_role("link", name="Deliveries").click()
-        expect(page.locator("tbody").first).to_contain_text("order-undelivered")
+        redriven, dismissed = (page.locator("tr", has_text=f"order-undelivered-{number}") for number in "12")
 
-        page.get_by_role("button", name="Redrive").click()
-
+        redriven.get_by_role("button", name="Redrive").click()
         expect(said(page)).to_contain_text("It has new attempts")
-        expect(page.get_by_text("No dead letter")).to_be_visible()
+        expect(redriven).to_have_count(0)
+        dismissed.get_by_text("Dismiss", exact=True).click()
+        dismissed.get_by_role("button", name="Dismiss it").click()
+
+        expect(said(page)).to_have_text("It is dismissed")
+        expect(dismissed).to_have_count(0)
+        assert ("olga", "event order-undelivered-2", None) in audited(console, "dead-letter.dismiss")
 
     def test_all_that_a_filter_finds_are_counted_redriven_and_the_redrive_stopped(
         self, page: Page, console: Console
@@ -165,9 +182,9 @@ class TestDeadLetters:
 
         expect(page.get_by_role("progressbar")).to_be_visible()
         expect(page.locator("main .badge").first).to_have_text("running")
-        page.evaluate("document.querySelector('section').dataset.old = 'yes'")
+        page.evaluate("document.querySelector('[hx-get]').dataset.old = 'yes'")
         # No scheduler carries it on here; the part of the page still comes anew, each second.
-        expect(page.locator("section[data-old]")).to_have_count(0)
+        expect(page.locator("[data-old]")).to_have_count(0)
         page.get_by_role("button", name="Stop").click()
         expect(said(page)).to_contain_text("It is stopped")
         expect(page.locator("main .badge").first).to_have_text("canceled")

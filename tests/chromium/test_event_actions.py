@@ -118,6 +118,24 @@ class TestEvent:
         expect(page.locator("h1 .badge")).to_have_text("cancelled")
         expect(page.get_by_text("Cancel…", exact=True)).to_have_count(0)
 
+    def test_its_dead_delivery_is_redriven(self, page: Page, console: Console) -> None:
+        page.goto(event(console, "order-undelivered-3"))
+        expect(page.locator("h1 .badge")).to_have_text("dead")
+
+        page.get_by_role("button", name="Redrive delivery").click()
+
+        expect(page.locator(".flash.good")).to_have_text("It is delivered again now.")
+        expect(page.locator("h1 .badge")).to_have_text("pending")
+
+    def test_its_dead_delivery_is_dismissed(self, page: Page, console: Console) -> None:
+        page.goto(event(console, "order-undelivered-4"))
+
+        page.get_by_text("Dismiss…").click()
+        page.get_by_role("button", name="Dismiss it").click()
+
+        expect(page.locator(".flash.good")).to_have_text("Dismissed: it is owed no longer.")
+        expect(page.get_by_text("Dismiss…")).to_have_count(0)
+
     def test_its_runs_are_cancelled(self, page: Page, console: Console) -> None:
         page.goto(event(console, "order-1012"))
 

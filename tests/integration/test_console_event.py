@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import uuid
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import pytest
 from falcon import testing
 
 from kongflow_events import models, words
 from kongflow_events.services import cancel, ingest_send_event, invoke, replay
-from kongflow_events.store import db
+from kongflow_events.store import bulk_operations, db
 from tests import factory
 from tests.browser import Browser
 from tests.console import ATTACKS, Built, built
@@ -75,6 +76,21 @@ class TestStory:
         assert "order.paid → job version dead" in text
         assert "1 attempt missing" in text
         assert text.index("Received") < text.index("Delivered") < text.index("run of ship")
+
+    def test_an_attempt_has_its_requests_headers_and_a_run_its_page(self, browser: Browser, alice: Api) -> None:
+        factory.dispatcher(alice.environment, to=factory.to_job(factory.job(alice.environment)))
+        factory.dispatcher(alice.environment, to=nothing())
+        alice.send(id="1")
+        factory.work()
+        with db.unit():
+            headers = {"webhook-id": "msg_1", "x-note": "<b>&"}
+            assert models.InvocationAttempt.update(request_headers=headers).execute() == 1
+            run = models.JobRun.select().get().id
+
+        page = built(browser.get(page_of(alice, "1")))
+
+        assert "Its request's headers x-note: <b>& webhook-id: msg_1" in page.text
+        assert f"/console/env/{alice.environment.id}/runs/{run}" in page.leads
 
     def test_it_names_the_leaf_that_refused(self, browser: Browser, alice: Api) -> None:
         job = factory.to_job(factory.job(alice.environment))
@@ -290,22 +306,52 @@ class TestWhatStrangersWrite:
     def test_it_stays_text_on_every_page(self, client: testing.TestClient, alice: Api, attack: str) -> None:
         browser = Browser(client).sign_in()
 
-        plain, attacked = (
-            fill(factory.environment(name), text) for name, text in (("plain", "word"), ("evil", attack))
-        )
+        # A star in a name is warned of.
+        word = "wo*rd" if "*" in attack else "word"
 
-        for harmless, harmful in zip(plain, attacked, strict=True):
-            expected, found = built(browser.get(harmless)), built(browser.get(harmful))
+        plain = seen(browser, factory.environment("plain"), word)
+        attacked = seen(browser, factory.environment("evil"), attack)
+
+        for expected, found in zip(plain, attacked, strict=True):
             assert found.elements == expected.elements
-            assert all(lead.startswith(("/console", "#")) for lead in found.leads), found.leads
-            assert " ".join(attack.split()) in found.text
+            assert all(lead.startswith(("/console", "#", "?")) for lead in found.leads), found.leads
+            assert " ".join(attack.split()) in found.text or attack in found.fields
 
 
-def fill(environment: words.Environment, text: str) -> list[str]:
-    """An environment in which everything that a stranger may write is this text; returns its pages."""
+def seen(browser: Browser, environment: words.Environment, text: str) -> list[Built]:
+    """The pages of an environment in which everything that a stranger may write is this text, and what forms answer to it."""
+    filled = fill(environment, text)
+    refused = browser.post("/console/sign-in", name=text, password="wrong")
+    assert refused.status_code == 401
+    answers = [browser.get(page) for page in filled.pages]
+    # A time that is none is told above the list.
+    assert {answer.status_code for answer in answers} == {200, 422}
+    event = {"name": text, "source": text, "account": text}
+    raw = json.dumps({text: text})
+    asked = (
+        {**event, "payload": raw, "context": raw},
+        {**event, "payload": text},
+        {**event, "context": text},
+        {"event_id": text},
+        {"event_id": f"no {text}"},
+    )
+    explained = [browser.post(f"{filled.dispatcher}/explain", **form) for form in asked]
+    assert [answer.status_code for answer in explained] == [200, 422, 422, 200, 422]
+    return [built(answer) for answer in (refused, *answers, *explained)]
+
+
+class Filled(NamedTuple):
+    """Pages that show what strangers wrote, and the one of a dispatcher, which can be asked."""
+
+    pages: list[str]
+    dispatcher: str
+
+
+def fill(environment: words.Environment, text: str) -> Filled:
+    """An environment in which everything that a stranger may write is this text."""
     raw = json.dumps({"key": text, text: [text]})
     version = factory.job(environment, text)
-    target = {"type": words.WEBHOOK, "url": text}
+    target = {"type": words.WEBHOOK, "url": text, "headers": {text: text}}
     refusing = {"payload_filter": {text: [text + "!"]}, "context_filter": {"key": [{"$startsWith": text + "!"}]}}
     asked = factory.dispatcher(environment, text, to=target, source=text, **refusing)
     with db.unit():
@@ -351,8 +397,9 @@ def fill(environment: words.Environment, text: str) -> list[str]:
             status_code=500,
             error=text,
             answer=text,
+            request_headers={text: text},
         )
-        models.JobRun.create(
+        run = models.JobRun.create(
             environment_id=environment.id,
             job_id=version.job_id,
             version_id=version.id,
@@ -361,9 +408,46 @@ def fill(environment: words.Environment, text: str) -> list[str]:
             status="PENDING",
             is_test=False,
             internal=False,
+            output={"key": text, text: text},
         )
-        db.run(
-            "INSERT INTO process_heartbeats (kind, instance) VALUES ('scheduler', %s) ON CONFLICT DO NOTHING", (text,)
+        criteria = {"of": "invocations", "name": text, "error_class": text, "dispatcher": text}
+        redrive = bulk_operations.start(environment.id, "redrive", criteria, 10, 1)
+        db.run("UPDATE bulk_operations SET last_error = %s WHERE id = %s", (text, redrive.id))
+        # Every environment shows all of them.
+        db.run("DELETE FROM process_heartbeats")
+        db.run("INSERT INTO process_heartbeats (kind, instance) VALUES ('scheduler', %s)", (text,))
+    at = f"/console/env/{environment.id}"
+    dispatcher = f"{at}/dispatchers/{asked}"
+    pages = [
+        f"{at}/overview",
+        f"{at}/events",
+        f"{at}/events/{record.id}?dispatcher={asked}",
+        f"{at}/dispatchers",
+        dispatcher,
+        f"{at}/dead",
+        f"{at}/dead?of=deliveries",
+        f"{at}/dead/redrives/{redrive.id}",
+        f"{at}/runs",
+        f"{at}/runs/{run.id}",
+        f"{at}/keys",
+    ]
+    # What is asked for in a URL stands in its page.
+    pages += [
+        f"{at}/{page}{'&' if '?' in page else '?'}{urlencode(dict.fromkeys(names, text))}"
+        for page, names in (
+            ("events", ("name", "source", "id")),
+            ("events", ("since", "q")),
+            ("dispatchers", ("name", "source")),
+            ("dispatchers", ("name", "source", "type", "state", "before")),
+            ("dead", ("name",)),
+            ("dead", ("name", "dispatcher", "error_class", "before")),
+            ("dead?of=deliveries", ("name",)),
+            ("dead/redrive", ("name",)),
+            ("runs", ("job",)),
+            ("runs", ("job", "status", "before")),
+            # Whoever tried to sign in.
+            ("audit", ("operator",)),
+            ("audit", ("operator", "action", "subject", "where", "before")),
         )
-    pages = f"/console/env/{environment.id}"
-    return [f"{pages}/overview", f"{pages}/events", f"{pages}/events/{record.id}?dispatcher={asked}"]
+    ]
+    return Filled(pages, dispatcher)

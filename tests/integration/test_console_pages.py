@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import UTC, datetime
+from html import unescape
 from typing import Any
 
 import pytest
@@ -205,6 +206,7 @@ class TestDispatchers:
             ({"event_id": "order-1"}, 200, "dead"),
             ({"event_id": "order-2"}, 422, "Event not found"),
             ({"name": "order.paid", "payload": "{"}, 422, "The payload is no JSON"),
+            ({"name": "order.paid", "context": "{"}, 422, "The context is no JSON"),
             ({"name": "", "payload": "{}"}, 200, "the event is called"),
         ],
     )
@@ -213,6 +215,41 @@ class TestDispatchers:
 
         assert answer.status_code == status
         assert said in answer.text
+
+    def test_the_form_begins_with_the_last_event_that_it_took_whose_context_counts(self, alice: Place) -> None:
+        eu_only = {"context_filter": {"region": ["eu"]}}
+        dispatcher = factory.dispatcher(alice.environment, to=factory.to_url("http://127.0.0.1:1/"), **eu_only)
+        with db.unit():
+            event = factory.event(payload='{"amount": 42}', context='{"region": "eu"}')
+            record = ingest.ingest_send_event(alice.environment, event)
+        deliver.deliver([record.id])
+
+        page = alice.get(f"dispatchers/{dispatcher}")
+        begun = {name: unescape(text) for name, text in re.findall(r'<textarea name="(\w+)"[^>]*>([^<]*)<', page)}
+        taken = alice.post(f"dispatchers/{dispatcher}/explain", name="order.paid", **begun)
+        other = {**begun, "context": '{"region": "us"}'}
+        refused = alice.post(f"dispatchers/{dispatcher}/explain", name="order.paid", **other)
+
+        assert begun == {"payload": '{"amount": 42}', "context": '{"region": "eu"}'}
+        assert "It takes the event" in taken.text
+        assert "It does not take the event" in refused.text
+        assert "context.region" in refused.text
+        assert "region&#34;: &#34;us" in refused.text
+
+    def test_one_that_is_resumed_while_its_target_rests_says_what_it_waits_for(self, alice: Place) -> None:
+        said = []
+        for rest in ("0 hours", "1 hour"):
+            alice.post(f"dispatchers/{alice.webhook}/pause")
+            with db.unit():
+                db.run(
+                    "UPDATE targets SET failures = 3, rests_until = now() + %s::interval WHERE dispatcher_id = %s",
+                    (rest, alice.webhook),
+                )
+            alice.post(f"dispatchers/{alice.webhook}/resume")
+            said.append(alice.get(f"dispatchers/{alice.webhook}").partition('role="status">')[2].partition("</p>")[0])
+
+        assert said[0] == "It goes on: what has waited is called, oldest first"
+        assert unescape(said[1]).startswith("It goes on when its target's rest is over; Try its target now")
 
     def test_one_that_is_not_there_is_not_found(self, alice: Place) -> None:
         for path in (f"dispatchers/{uuid.uuid4()}", f"runs/{uuid.uuid4()}", "dead/redrives/12", "dispatchers/%00"):

@@ -1,4 +1,4 @@
-// What pages cannot do without a script: copy a text. Everything else works without one.
+// What pages cannot do without a script: copy a text, and say that they grow old. Everything else works without one.
 document.addEventListener("click", async (click) => {
   const button = click.target.closest("button[data-copy]");
   if (!button) return;
@@ -21,4 +21,23 @@ document.addEventListener("keydown", (key) => {
     menu.open = false;
     menu.querySelector("summary").focus();
   }
+});
+
+// What cannot be loaded again stays as it was, and looks as if it held now: the page says since when it does not.
+let updated = new Date();
+for (const failure of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
+  document.addEventListener(failure, () => {
+    const place = document.getElementById("stale");
+    if (!place || place.firstChild) return;
+    const since = updated.toISOString().slice(0, 19).replace("T", " ");
+    const said = document.createElement("p");
+    said.className = "flash warn";
+    said.textContent = `Not updated since ${since} UTC: the service does not answer`;
+    place.append(said);
+  });
+}
+document.addEventListener("htmx:afterRequest", (request) => {
+  if (!request.detail.successful) return;
+  updated = new Date();
+  document.getElementById("stale")?.replaceChildren();
 });
