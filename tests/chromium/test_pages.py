@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, StorageState, expect
 from tests import node
 from tests.chromium.conftest import Console, Visitor
 from tests.chromium.shop import ATTACK, SCRIPTS
+from tests.processes import query
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +104,17 @@ def _stale(page: Page) -> None:
     expect(page.locator("#stale p")).to_be_visible(timeout=30_000)
 
 
+def _dead_event(console: Console) -> str:
+    """The page of an event with a dead letter that nobody has redriven by now."""
+    [(record,)] = query(
+        console.database,
+        f"""SELECT event_record_id FROM invocations JOIN invocation_attempts ON invocation_id = invocations.id
+             WHERE environment_id = '{console.shop.environment.id}' AND died_at IS NOT NULL AND request_headers IS NOT NULL
+             ORDER BY event_record_id DESC LIMIT 1""",
+    )
+    return console.at("events", record)
+
+
 def _refused(page: Page) -> None:
     page.get_by_label("Name").fill("somebody")
     page.get_by_label("Password").fill("not this one")
@@ -114,8 +126,8 @@ def _refused(page: Page) -> None:
 STATES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "overview-stale": ("overview", _stale),
     "event-replay": ("event", lambda page: page.get_by_text("Replay…").click()),
-    "event-dismiss": ("event", lambda page: page.get_by_text("Dismiss…").click()),
-    "event-headers": ("event", lambda page: page.locator("[open] .fold > summary").last.click()),
+    "event-dismiss": ("dead-event", lambda page: page.get_by_text("Dismiss…").first.click()),
+    "event-headers": ("dead-event", lambda page: page.locator("[open] .fold > summary").last.click()),
     "dispatcher-explained": ("dispatcher", _explained),
     "dispatcher-disable": ("dispatcher", lambda page: page.get_by_text("Disable", exact=True).click()),
     "dead-letters-dismiss": ("dead-letters", lambda page: page.get_by_text("Dismiss", exact=True).first.click()),
@@ -137,7 +149,7 @@ def test_nothing_keeps_anybody_from_using_what_becomes_of_it(
     scheme: str,
 ) -> None:
     path, change = STATES[name]
-    page = open_page(PAGES[path](console), viewport, scheme, "otto")
+    page = open_page(_dead_event(console) if path == "dead-event" else PAGES[path](console), viewport, scheme, "otto")
 
     change(page)
 
