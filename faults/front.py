@@ -27,7 +27,7 @@ class _Process:
     def __init__(self, port: int) -> None:
         self._pool = urllib3.HTTPConnectionPool("127.0.0.1", port, maxsize=32, retries=False, timeout=10)
         self.ready = True
-        self._looking = Every(_LOOK, self._look)
+        self._looking = Every(_LOOK, self.look)
 
     def __enter__(self) -> Self:
         self._looking.__enter__()
@@ -40,7 +40,8 @@ class _Process:
         """Its answer; raises HTTPError."""
         return self._pool.request("POST", path, body=body, headers=headers)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Ask it whether it is ready."""
         try:
             self.ready = self._pool.request("GET", "/readyz", timeout=_LONGEST_LOOK).status == 200
         except urllib3.exceptions.HTTPError:
@@ -74,7 +75,9 @@ class Buffering:
             process.__exit__()
 
     def all_ready(self) -> bool:
-        """Whether every process was ready at the last look."""
+        """Whether every process is ready, asked now: one that was at the last look may have been stopped since."""
+        for process in self._processes:
+            process.look()
         return all(process.ready for process in self._processes)
 
     def request(self, path: str, body: bytes, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
