@@ -14,7 +14,7 @@ from benchmarks.system import System, processes
 from kongflow_events import words
 from kongflow_events.embedded import DATABASE, USER
 from kongflow_events.services import environments, keys
-from kongflow_events.store import db, schema
+from kongflow_events.store import schema
 from tests import factory
 from tests.processes import Http, procfile
 from tests.servers import free_port, open_to_others
@@ -65,7 +65,7 @@ def dev(servers: Servers, _: Postgres) -> Iterator[System]:
         variables = dict(line.split("=", 1) for line in (data / "dev.env").read_text().splitlines())
         password = (data / "postgres.password").read_text(encoding="ascii")
         database = f"postgresql://{USER}:{password}@/{DATABASE}?host={data}/postgres.run"
-        with _store(database):
+        with factory.connected(database):
             environment = keys.authenticate(f"Bearer {variables['KONGFLOW_KEY']}")
         make_rules(database, environment)
         yield System(port, variables["KONGFLOW_KEY"], database, leaders, bulk_path=BULK_PATH)
@@ -73,14 +73,14 @@ def dev(servers: Servers, _: Postgres) -> Iterator[System]:
 
 def make_environment(database: str) -> tuple[words.Environment, str]:
     """An environment and a key to it."""
-    with _store(database):
+    with factory.connected(database):
         environment = environments.create_environment("bench", "bench", "DEVELOPMENT")
         return environment, keys.create_key(environment).key
 
 
 def make_rules(database: str, environment: words.Environment, rules: Iterable[dict[str, Any]] = workload.RULES) -> None:
     """A dispatcher with these filters each, for the workload's events; each starts a job of its own."""
-    with _store(database):
+    with factory.connected(database):
         for number, rule in enumerate(rules):
             job = factory.job(environment, f"job-{number}")
             factory.dispatcher(environment, workload.EVENT, to=factory.to_job(job), payload_filter=rule)
@@ -88,15 +88,5 @@ def make_rules(database: str, environment: words.Environment, rules: Iterable[di
 
 def make_job(database: str, environment: words.Environment) -> str:
     """A job that rules can start; returns the id of its version."""
-    with _store(database):
+    with factory.connected(database):
         return str(factory.job(environment, "job").id)
-
-
-@contextmanager
-def _store(database: str) -> Iterator[None]:
-    db.connect(database, pool_size=2)
-    try:
-        with db.unit():
-            yield
-    finally:
-        db.close()

@@ -49,8 +49,7 @@ def main(size: str, only: str, seeds: tuple[int, ...], again: bool, minutes: flo
             # What takes hours keeps what it has found if it is ended.
             record.keep(records, path)
     print(record.totals(records), f"kept in {path}", sep="\n")
-    # What was done again counts as it was the second time.
-    last = list({(one.name, one.seed): one for one in records}.values())
+    last = record.last(records)
     # A single fault may be one that makes calls repeat.
     too_often = not asked and record.share_repeated(last) > _REPEATED
     sys.exit(too_often or not all(one.green for one in last))

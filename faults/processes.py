@@ -30,7 +30,7 @@ NAMES = {
 # Seconds between two looks of the supervisor, and that a process gets to stop when it is asked to.
 _LOOK, _STOP = 0.05, 25
 # How the journal has one that did not.
-STAYED = "still there 25 s after SIGTERM:"
+STAYED = f"still there {_STOP} s after SIGTERM:"
 # The variable by which the processes of one world, and all that they start, are known.
 _MARK = "KONGFLOW_TEST_WORLD"
 

@@ -6,7 +6,7 @@ import platform
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -127,6 +127,11 @@ def line(record: Record) -> str:
         f" {record.seconds:>6} {'green' if record.green else 'RED'} {record.note}"
     )
     return "\n".join([row.rstrip(), *(f"    {finding}" for finding in record.findings)])
+
+
+def last(records: Iterable[Record]) -> list[Record]:
+    """Of each fault and seed the last run: what was done again counts as it was the second time."""
+    return list({(one.name, one.seed): one for one in records}.values())
 
 
 def share_repeated(records: Sequence[Record]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,16 +22,11 @@ def main(paths: Sequence[str]) -> None:
     print(_HEAD)
     for name in dict.fromkeys(one.name for one in records):
         print(_row(name, [one for one in records if one.name == name]))
-    print(record.totals(_last(records)))
-
-
-def _last(records: Iterable[Record]) -> list[Record]:
-    """Of each fault and seed the last run: what was only late is done once more."""
-    return list({(one.name, one.seed): one for one in records}.values())
+    print(record.totals(record.last(records)))
 
 
 def _row(name: str, runs: Sequence[Record]) -> str:
-    last = _last(runs)
+    last = record.last(runs)
     seeds = ", ".join(f"{one.seed}" if one.green else f"{one.seed} RED" for one in last)
     sums = [
         sum(getattr(one, what) for one in last) for what in ("acknowledged", "lost", "duplicated", "calls", "repeated")

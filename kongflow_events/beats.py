@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Final
 
 from kongflow_events.services import health
@@ -26,10 +27,7 @@ def begin(kind: str) -> None:
 
 def _beat_on(kind: str, name: str) -> None:
     while True:
-        try:
-            with db.unit():
-                health.beat(kind, name)
-        except db.AWAY:
-            # Whoever works says so; that nothing is heard from here says it once more.
-            pass
+        # That the database is away whoever works says; that nothing is heard from here says it once more.
+        with suppress(*db.AWAY), db.unit():
+            health.beat(kind, name)
         time.sleep(_SECONDS)

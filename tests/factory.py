@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kongflow_events import models, schemas, words
@@ -10,6 +12,17 @@ from kongflow_events.services import deliver, invoke
 from kongflow_events.store import db
 
 JOB_EVENT = "order.paid"
+
+
+@contextmanager
+def connected(database: str) -> Iterator[None]:
+    """A unit of work on the database at this URL, for whoever is connected to none."""
+    db.connect(database, pool_size=2)
+    try:
+        with db.unit():
+            yield
+    finally:
+        db.close()
 
 
 def environment(name: str = "alice") -> words.Environment:

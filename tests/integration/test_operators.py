@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from kongflow_events import passwords, settings
 from kongflow_events.cli import main
-from kongflow_events.store import db, operators
+from kongflow_events.store import operators
+from tests import factory
 from tests.processes import query
 
 PASSWORD = "correct horse battery staple"
@@ -29,17 +29,6 @@ def _shell(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def run(*words: str, given: str = "") -> Result:
     return CliRunner().invoke(main, ["operators", *words], input=given)
-
-
-@contextmanager
-def connected(database: str) -> Iterator[None]:
-    """A unit of work of the test's own, between those of the commands."""
-    db.connect(database, pool_size=2)
-    try:
-        with db.unit():
-            yield
-    finally:
-        db.close()
 
 
 def listed() -> list[dict[str, Any]]:
@@ -112,13 +101,13 @@ def test_one_gets_another_role_and_keeps_the_rest(database: str) -> None:
 
 def test_another_role_holds_also_where_somebody_is_signed_in(database: str) -> None:
     run("add", "olga", "--role", "operator", given=PASSWORD)
-    with connected(database):
+    with factory.connected(database):
         somebody = operators.secret("olga")
         assert somebody is not None
         operators.begin_session(somebody.operator.id, b"session", 60)
     run("role", "olga", "viewer")
 
-    with connected(database):
+    with factory.connected(database):
         signed_in = operators.signed_in(b"session")
     assert signed_in is not None
     assert signed_in.role == "viewer"
