@@ -76,7 +76,7 @@ def _step(operation: models.BulkOperation) -> bulk_operations.Step:
     wanted = msgspec.convert(operation.criteria, redrives.Wanted)
     looked = redrives.next_dead(operation.environment_id, wanted, operation.created_at, operation.passed, _LOOK)
     passed, chosen = _first_wanted(looked, steps.size(operation.rate, _STEP))
-    revived = redrives.revive(wanted.of, chosen) if chosen else []
+    revived = redrives.revive(wanted.of, chosen, len(chosen) / operation.rate) if chosen else []
     return bulk_operations.Step(
         seen=len(chosen),
         done=len(revived),

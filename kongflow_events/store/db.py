@@ -12,7 +12,7 @@ import re
 import select
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -281,6 +281,16 @@ class Prepared:
         if self._name not in known:
             run(self._prepare)
             known.add(self._name)
+
+
+def rows_in_turn(statements: Sequence[Prepared], parameters: Mapping[str, Any]) -> list[Row]:
+    """Run several with the same parameters, on one way to the server and in one transaction; the rows of the last.
+
+    Each sees what others have committed before it begins, and so behind the locks that those before it have taken.
+    """
+    for statement in statements:
+        statement._plan_once()
+    return rows("; ".join(statement._execute for statement in statements), _with_arrays(parameters))
 
 
 def _with_arrays(parameters: Mapping[str, Any]) -> dict[str, Any]:

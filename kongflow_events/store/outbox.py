@@ -127,7 +127,9 @@ SELECT hinted.*, (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_l
 """
 
 # Whoever ends a call has made a place for the next of its lane.
-_HINT_NEXT = f"""
+_HINT_NEXT = db.Prepared(
+    "hint_next",
+    f"""
 WITH due AS (
     SELECT subject_id FROM outbox
      WHERE kind = 'post' AND lane = %(lane)s AND {_FREE_EVER}
@@ -136,7 +138,8 @@ WITH due AS (
      ORDER BY hint_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 {_HINT}
-"""
+""",
+)
 
 
 # A record's own, or that of the event which an invocation is for.
@@ -216,7 +219,7 @@ def hint_targets(after: uuid.UUID, bite: int, limit: int) -> Targets:
 
 def hint_next(lane: uuid.UUID) -> list[uuid.UUID]:
     """The post that has waited longest for this target, its next hint moved ahead; none while it rests or is paused."""
-    return [row["subject_id"] for row in db.rows(_HINT_NEXT, {"lane": lane})]
+    return [row["subject_id"] for row in _HINT_NEXT.rows({"lane": lane})]
 
 
 def _after(found: list[db.Row], hinted: list[db.Row], after: uuid.UUID, limit: int) -> uuid.UUID:

@@ -28,7 +28,9 @@ PATIENCE = 0.25
 # A call that is not let in uses up nothing: its row goes back to its place in the lane, which the relay leaves alone for
 # as long as the target rests or has no place. Of a dispatcher that is disabled nothing is called, so nothing need wait,
 # unless somebody has paused it: what waits then is for him to decide.
-_CLAIM = """
+_LOCK = db.Prepared(
+    "lock_post",
+    """
 WITH asked AS MATERIALIZED (
     SELECT lane FROM outbox
      WHERE subject_id = %(id)s AND kind = 'post' AND due_at <= now() AND (lease_until IS NULL OR lease_until < now())
@@ -40,8 +42,13 @@ WITH asked AS MATERIALIZED (
     INSERT INTO targets (dispatcher_id) SELECT id FROM stays
     ON CONFLICT (dispatcher_id) DO UPDATE SET held_until = targets.held_until
 )
-SELECT FROM targets JOIN asked ON dispatcher_id = lane FOR NO KEY UPDATE OF targets;
+SELECT FROM targets JOIN asked ON dispatcher_id = lane FOR NO KEY UPDATE OF targets
+""",
+)
 
+_CLAIM = db.Prepared(
+    "claim_post",
+    """
 WITH asked AS (
     SELECT subject_id, lane, at.now, targets.dispatcher_id IS NOT NULL AS limited, under_way.calls,
            COALESCE(environment_id = ANY(%(full)s::uuid[]), FALSE) AS crowded,
@@ -106,46 +113,58 @@ SELECT invocations.id, moved.token, moved.attempts, moved.lane AS dispatcher_id,
   LEFT JOIN event_dispatchers AS dispatchers ON dispatchers.id = invocations.dispatcher_id
   LEFT JOIN external_accounts AS accounts ON accounts.id = records.external_account_id
  WHERE moved.let_in
-"""
+""",
+)
+
+# What came of a call, in the statement that ends or postpones it; nothing when there was no call.
+_NOTED = """noted AS (
+    INSERT INTO invocation_attempts (invocation_id, round, number, started_at, duration_ms, outcome, status_code, error,
+                                     answer, request_headers)
+    SELECT id, redrives, %(number)s::integer, now() - %(duration_ms)s::integer * interval '1 millisecond',
+           %(duration_ms)s::integer, %(outcome)s::text, %(status_code)s::integer, %(error)s::text, %(answer)s::text,
+           %(request_headers)s::jsonb
+      FROM ended WHERE %(number)s::integer IS NOT NULL
+    ON CONFLICT DO NOTHING
+)"""
 
 # A one-shot dispatcher goes with its first success.
-_FINISH = """
+_FINISH = db.Prepared(
+    "finish_post",
+    f"""
 WITH gone AS (
     DELETE FROM outbox WHERE subject_id = %(id)s AND token = %(token)s RETURNING subject_id, lane, attempts
 ), ended AS (
     UPDATE invocations
-       SET status = %(status)s, reason = %(reason)s, attempts = gone.attempts, completed_at = now(),
-           last_error = COALESCE(%(error)s, last_error), last_outcome = COALESCE(%(outcome)s, last_outcome),
+       SET status = %(status)s::text, reason = %(reason)s, attempts = gone.attempts, completed_at = now(),
+           last_error = COALESCE(%(error)s::text, last_error), last_outcome = COALESCE(%(failure)s, last_outcome),
            pending_one_shot = NULL,
-           died_at = CASE WHEN %(status)s = 'DEAD' THEN now() END
+           died_at = CASE WHEN %(status)s::text = 'DEAD' THEN now() END
       FROM gone WHERE invocations.id = gone.subject_id
-    RETURNING dispatcher_id
+    RETURNING id, dispatcher_id, redrives
 ), spent AS (
     DELETE FROM event_dispatchers USING ended
-     WHERE event_dispatchers.id = ended.dispatcher_id AND one_shot AND %(status)s = 'SUCCEEDED'
-)
+     WHERE event_dispatchers.id = ended.dispatcher_id AND one_shot AND %(status)s::text = 'SUCCEEDED'
+), {_NOTED}
 SELECT EXISTS (SELECT FROM targets WHERE dispatcher_id = lane AND failures > 0) AS failing FROM gone
-"""
+""",
+)
 
-_POSTPONE = """
+_POSTPONE = db.Prepared(
+    "postpone_post",
+    f"""
 WITH back AS (
     UPDATE outbox SET due_at = now() + %(delay)s * interval '1 second', lease_until = NULL, token = NULL,
-           hint_at = now() + %(delay)s * interval '1 second', hints = 0, last_error = %(error)s
+           hint_at = now() + %(delay)s * interval '1 second', hints = 0, last_error = %(error)s::text
      WHERE subject_id = %(id)s AND token = %(token)s
     RETURNING subject_id, attempts
+), ended AS (
+    UPDATE invocations SET attempts = back.attempts, last_error = %(error)s::text, last_outcome = %(failure)s
+      FROM back WHERE invocations.id = back.subject_id
+    RETURNING id, redrives
+), {_NOTED}
+SELECT FROM ended
+""",
 )
-UPDATE invocations SET attempts = back.attempts, last_error = %(error)s, last_outcome = %(outcome)s
-  FROM back WHERE invocations.id = back.subject_id
-"""
-
-_ATTEMPT = """
-INSERT INTO invocation_attempts (invocation_id, round, number, started_at, duration_ms, outcome, status_code, error,
-                                 answer, request_headers)
-SELECT id, redrives, %(number)s, now() - %(duration_ms)s * interval '1 millisecond', %(duration_ms)s, %(outcome)s,
-       %(status_code)s, %(error)s, %(answer)s, %(request_headers)s::jsonb
-  FROM invocations WHERE id = %(id)s
-ON CONFLICT DO NOTHING
-"""
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -216,7 +235,7 @@ def claim(invocation_id: uuid.UUID, lease: float, concurrency: int, full: Sequen
         "patience": PATIENCE,
         "full": list(full),
     }
-    found = db.rows(_CLAIM, parameters)
+    found = db.rows_in_turn((_LOCK, _CLAIM), parameters)
     if not found:
         return None
     sealed = [bytes(each) for each in found[0].pop("sealed_secrets")]
@@ -225,37 +244,23 @@ def claim(invocation_id: uuid.UUID, lease: float, concurrency: int, full: Sequen
 
 def finish(claimed: Claimed, status: str, reason: str | None, attempt: Attempt | None) -> Finished | None:
     """End a claimed invocation as `status`; None, and nothing changed, when the lease was lost to somebody else."""
-    parameters = {
-        "id": claimed.id,
-        "token": claimed.token,
-        "status": status,
-        "reason": reason,
-        "error": attempt.error if attempt else None,
-        "outcome": attempt.outcome if attempt and attempt.error else None,
-    }
-    with db.atomic():
-        found = db.rows(_FINISH, parameters)
-        if found and attempt:
-            _write(claimed, attempt)
+    found = _FINISH.rows({**_held(claimed), **_said(attempt), "status": status, "reason": reason})
     return Finished(**found[0]) if found else None
 
 
 def postpone(claimed: Claimed, delay: float, attempt: Attempt) -> bool:
     """Give a claimed call back, due in `delay` seconds; False, and nothing changed, when the lease was lost."""
-    parameters = {
-        "id": claimed.id,
-        "token": claimed.token,
-        "delay": delay,
-        "error": attempt.error,
-        "outcome": attempt.outcome,
-    }
-    with db.atomic():
-        held = bool(db.run(_POSTPONE, parameters))
-        if held:
-            _write(claimed, attempt)
-    return held
+    return bool(_POSTPONE.run({**_held(claimed), **_said(attempt), "delay": delay}))
 
 
-def _write(claimed: Claimed, attempt: Attempt) -> None:
+def _held(claimed: Claimed) -> dict[str, Any]:
+    return {"id": claimed.id, "token": claimed.token}
+
+
+def _said(attempt: Attempt | None) -> dict[str, Any]:
+    """An attempt's values; its outcome is a `failure` too when there was an error."""
+    if attempt is None:
+        return dict.fromkeys((*Attempt.__struct_fields__, "failure"))
     headers = None if attempt.request_headers is None else msgspec.json.encode(attempt.request_headers).decode()
-    db.run(_ATTEMPT, {"id": claimed.id, **msgspec.structs.asdict(attempt), "request_headers": headers})
+    failure = attempt.outcome if attempt.error else None
+    return {**msgspec.structs.asdict(attempt), "request_headers": headers, "failure": failure}

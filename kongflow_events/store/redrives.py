@@ -45,11 +45,15 @@ SELECT subject_id AS id, died_at <= %(started)s AND ({WANTED_DELIVERY}) AS wante
  WHERE {DEAD_DELIVERY} AND (%(after)s::uuid IS NULL OR subject_id > %(after)s) ORDER BY subject_id LIMIT %(limit)s
 """
 
+# They come to the workers one after the other: what comes in one burst makes everybody else wait for it, and looks like a
+# load to the relay, which then lingers.
+_WAIT = "%(over)s * interval '1 second' * (row_number() OVER (ORDER BY id) - 1) / count(*) OVER ()"
+
 # One whose dispatcher would only have it skipped stays dead: it could not be redriven any more once somebody enables that.
 # A one-shot dispatcher waits for one event at a time: of several dead letters the oldest goes first, and none while
 # another event is pending. The events are held, in the house's lock order first of all: retention, which judges them by
 # what is committed, would delete one with what has just been given new attempts.
-_REVIVE_INVOCATIONS = """
+_REVIVE_INVOCATIONS = f"""
 WITH records AS MATERIALIZED (
     SELECT id FROM event_records WHERE id IN (SELECT event_record_id FROM invocations WHERE id = ANY(%(ids)s))
      ORDER BY id FOR KEY SHARE
@@ -74,14 +78,14 @@ WITH records AS MATERIALIZED (
 ), owed AS (
     INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
     SELECT id, CASE WHEN url THEN 'post' ELSE 'invoke' END, CASE WHEN url THEN dispatcher_id ELSE environment_id END,
-           now(), now()
+           now(), now() + {_WAIT}
       FROM made
 )
 SELECT id FROM made
 """
 
 # The house's lock order: event records first.
-_REVIVE_DELIVERIES = """
+_REVIVE_DELIVERIES = f"""
 WITH records AS MATERIALIZED (
     SELECT id FROM event_records WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE
 )
@@ -159,12 +163,14 @@ def next_dead(
     return [(row["id"], row["wanted"]) for row in db.rows(_STATEMENTS[wanted.of].next, parameters)]
 
 
-def revive(of: str, ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
-    """Give these dead letters new attempts, due now; returns those that were dead and could be.
+def revive(of: str, ids: Collection[uuid.UUID], over: float = 0.0) -> list[uuid.UUID]:
+    """Give these dead letters new attempts, hinted one after the other in `over` seconds from now.
+
+    Returns those that were dead and could be.
 
     Raises AnotherPending, and nothing is changed, when an event came to one of their one-shot dispatchers meanwhile.
     """
-    parameters = {"ids": list(ids), "url_types": list(words.URL_TYPES)}
+    parameters = {"ids": list(ids), "url_types": list(words.URL_TYPES), "over": over}
     try:
         return [row["id"] for row in db.rows(_STATEMENTS[of].revive, parameters)]
     except peewee.IntegrityError as error:

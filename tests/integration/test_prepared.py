@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kongflow_events.store import db, deliveries, events, invocations, outbox
+from kongflow_events.store import db, deliveries, events, invocations, outbox, posts
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -72,7 +72,7 @@ def test_another_connection_plans_it_for_itself() -> None:
     assert use([3]) == [6]
 
 
-TAKES = (deliveries._TAKE, invocations._TAKE)
+TAKES = (deliveries._TAKE, invocations._TAKE, posts._LOCK, posts._CLAIM, posts._FINISH, posts._POSTPONE)
 HOT = (
     *TAKES,
     events._SEND,
@@ -83,6 +83,7 @@ HOT = (
     invocations._FINISH,
     outbox._WAITING,
     outbox._HINT_OLDEST,
+    outbox._HINT_NEXT,
 )
 
 
