@@ -74,26 +74,17 @@ def advance_redrives() -> bool:
 
 def _step(operation: models.BulkOperation) -> bulk_operations.Step:
     wanted = msgspec.convert(operation.criteria, redrives.Wanted)
-    looked = redrives.next_dead(operation.environment_id, wanted, operation.created_at, operation.passed, _LOOK)
-    passed, chosen = _first_wanted(looked, steps.size(operation.rate, _STEP))
-    revived = redrives.revive(wanted.of, chosen, len(chosen) / operation.rate) if chosen else []
+    most = steps.size(operation.rate, _STEP)
+    stretch = redrives.next_dead(operation.environment_id, wanted, operation.created_at, operation.passed, _LOOK, most)
+    chosen = stretch.chosen
+    revived = redrives.revive(wanted.of, chosen) if chosen else []
+    full = len(chosen) == most
     return bulk_operations.Step(
         seen=len(chosen),
         done=len(revived),
-        last=looked[passed - 1][0] if passed else None,
-        ended=passed == len(looked) < _LOOK,
+        last=chosen[-1] if full else stretch.last,
+        ended=not full and stretch.last is None,
     )
-
-
-def _first_wanted(looked: Sequence[tuple[uuid.UUID, bool]], most: int) -> tuple[int, list[uuid.UUID]]:
-    """Up to `most` wanted rows, and how many rows have been passed with them."""
-    chosen: list[uuid.UUID] = []
-    for passed, (row_id, wanted) in enumerate(looked):
-        if len(chosen) == most:
-            return passed, chosen
-        if wanted:
-            chosen.append(row_id)
-    return len(looked), chosen
 
 
 def _invocation(environment: words.Environment, invocation_id: str) -> uuid.UUID:

@@ -48,7 +48,7 @@ _TIMES_AS_LONG = 10
 _REST = 0.5
 # Rows a second that are a load, measured over so many seconds, and how many to linger then.
 _LOAD = 400.0
-_RECENTLY = 0.1
+_RECENTLY = 0.25
 _LINGER = 0.03
 # Seconds between two looks, at the least, as far as their rate is concerned.
 _SHORTEST = 0.001

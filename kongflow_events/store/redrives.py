@@ -35,25 +35,28 @@ WANTED_DELIVERY = """
 DEAD_INVOCATION = "environment_id = %(environment)s AND died_at IS NOT NULL"
 DEAD_DELIVERY = "kind = 'deliver' AND lane = %(environment)s AND hint_at = 'infinity' AND died_at IS NOT NULL"
 
-# Looks at a bounded stretch of the dead, wanted or not: a step costs the same however few are wanted.
-_NEXT_INVOCATIONS = f"""
-SELECT id, died_at <= %(started)s AND ({WANTED_INVOCATION}) AS wanted FROM invocations
- WHERE {DEAD_INVOCATION} AND (%(after)s::uuid IS NULL OR id > %(after)s) ORDER BY id LIMIT %(limit)s
+# Looks at a bounded stretch of the dead, wanted or not: a step costs the same however few are wanted. `last` is its end,
+# NULL where the last of the dead is nearer.
+_NEXT = """
+WITH stretch AS MATERIALIZED (
+    SELECT (SELECT {id} FROM {table} WHERE {dead} AND (%(after)s::uuid IS NULL OR {id} > %(after)s)
+             ORDER BY {id} OFFSET %(look)s - 1 LIMIT 1) AS last
+)
+SELECT last, array(
+    SELECT {id} FROM {table}
+     WHERE {dead} AND (%(after)s::uuid IS NULL OR {id} > %(after)s) AND (last IS NULL OR {id} <= last)
+       AND died_at <= %(started)s AND {wanted}
+     ORDER BY {id} LIMIT %(most)s) AS chosen
+  FROM stretch
 """
-_NEXT_DELIVERIES = f"""
-SELECT subject_id AS id, died_at <= %(started)s AND ({WANTED_DELIVERY}) AS wanted FROM outbox
- WHERE {DEAD_DELIVERY} AND (%(after)s::uuid IS NULL OR subject_id > %(after)s) ORDER BY subject_id LIMIT %(limit)s
-"""
-
-# They come to the workers one after the other: what comes in one burst makes everybody else wait for it, and looks like a
-# load to the relay, which then lingers.
-_WAIT = "%(over)s * interval '1 second' * (row_number() OVER (ORDER BY id) - 1) / count(*) OVER ()"
+_NEXT_INVOCATIONS = _NEXT.format(id="id", table="invocations", dead=DEAD_INVOCATION, wanted=WANTED_INVOCATION)
+_NEXT_DELIVERIES = _NEXT.format(id="subject_id", table="outbox", dead=DEAD_DELIVERY, wanted=WANTED_DELIVERY)
 
 # One whose dispatcher would only have it skipped stays dead: it could not be redriven any more once somebody enables that.
 # A one-shot dispatcher waits for one event at a time: of several dead letters the oldest goes first, and none while
 # another event is pending. The events are held, in the house's lock order first of all: retention, which judges them by
 # what is committed, would delete one with what has just been given new attempts.
-_REVIVE_INVOCATIONS = f"""
+_REVIVE_INVOCATIONS = """
 WITH records AS MATERIALIZED (
     SELECT id FROM event_records WHERE id IN (SELECT event_record_id FROM invocations WHERE id = ANY(%(ids)s))
      ORDER BY id FOR KEY SHARE
@@ -78,14 +81,14 @@ WITH records AS MATERIALIZED (
 ), owed AS (
     INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
     SELECT id, CASE WHEN url THEN 'post' ELSE 'invoke' END, CASE WHEN url THEN dispatcher_id ELSE environment_id END,
-           now(), now() + {_WAIT}
+           now(), now()
       FROM made
 )
 SELECT id FROM made
 """
 
 # The house's lock order: event records first.
-_REVIVE_DELIVERIES = f"""
+_REVIVE_DELIVERIES = """
 WITH records AS MATERIALIZED (
     SELECT id FROM event_records WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE
 )
@@ -123,6 +126,13 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime | None = None
 
 
+class Stretch(msgspec.Struct, frozen=True):
+    """What a look at some of the dead has found, by id, and where it ended: None at the last of them."""
+
+    chosen: list[uuid.UUID]
+    last: uuid.UUID | None
+
+
 class _Statements(NamedTuple):
     all: str
     next: str
@@ -150,27 +160,26 @@ def count(environment_id: uuid.UUID, wanted: Wanted) -> int:
 
 
 def next_dead(
-    environment_id: uuid.UUID, wanted: Wanted, started: datetime, after: uuid.UUID | None, limit: int
-) -> list[tuple[uuid.UUID, bool]]:
-    """The next `limit` dead letters behind `after`, by id, and whether each is wanted and died before `started`."""
+    environment_id: uuid.UUID, wanted: Wanted, started: datetime, after: uuid.UUID | None, look: int, most: int
+) -> Stretch:
+    """Up to `most` dead letters that are wanted and died before `started`, among the next `look` dead ones behind `after`."""
     parameters = {
         "environment": environment_id,
         "started": started,
         "after": after,
-        "limit": limit,
+        "look": look,
+        "most": most,
         **msgspec.structs.asdict(wanted),
     }
-    return [(row["id"], row["wanted"]) for row in db.rows(_STATEMENTS[wanted.of].next, parameters)]
+    return Stretch(**db.rows(_STATEMENTS[wanted.of].next, parameters)[0])
 
 
-def revive(of: str, ids: Collection[uuid.UUID], over: float = 0.0) -> list[uuid.UUID]:
-    """Give these dead letters new attempts, hinted one after the other in `over` seconds from now.
-
-    Returns those that were dead and could be.
+def revive(of: str, ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
+    """Give these dead letters new attempts, due now; returns those that were dead and could be.
 
     Raises AnotherPending, and nothing is changed, when an event came to one of their one-shot dispatchers meanwhile.
     """
-    parameters = {"ids": list(ids), "url_types": list(words.URL_TYPES), "over": over}
+    parameters = {"ids": list(ids), "url_types": list(words.URL_TYPES)}
     try:
         return [row["id"] for row in db.rows(_STATEMENTS[of].revive, parameters)]
     except peewee.IntegrityError as error:

@@ -292,15 +292,6 @@ class TestMany:
         assert not advance()  # one row at one a second: not due for a second
         assert state(alice, operation).done == 1
 
-    def test_what_one_step_redrives_is_hinted_one_after_the_other(self, alice: words.Environment) -> None:
-        for _ in range(10):
-            dead(alice)
-        start(alice, rate=100)
-        advance()
-
-        waits = sorted((one.hint_at - one.due_at).total_seconds() for one in owed())
-        assert waits == pytest.approx([number / 100 for number in range(10)])
-
     def test_cancelling_keeps_what_was_done(self, alice: words.Environment) -> None:
         dead(alice, 6)
         operation = start(alice, rate=20)

@@ -276,7 +276,9 @@ class TestWhatIsHinted:
             assert post.post(waiting[:1]) == {"post": []}
             assert [call.headers["webhook-id"] for call in hook.calls] == [str(one) for one in waiting]
 
-    def test_what_was_asked_for_is_called_also_when_the_first_took_the_whole_turn(self, alice: words.Environment) -> None:
+    def test_what_was_asked_for_is_called_also_when_the_first_took_the_whole_turn(
+        self, alice: words.Environment
+    ) -> None:
         with Receiver(slow) as hook:
             waiting = Target(alice, hook.url).deliver(2)
             post.post(waiting)
