@@ -31,8 +31,10 @@ def _without(text: str, pattern: str, instead: str = "") -> str:
 
 def fence() -> None:
     """A finish does not ask who holds the lease."""
-    posts._FINISH = _without(posts._FINISH, r" AND token = %\(token\)s")
-    posts._POSTPONE = _without(posts._POSTPONE, r" AND token = %\(token\)s")
+    posts._FINISH, posts._POSTPONE = (
+        db.Prepared(name, _without(statement.sql, r" AND token = %\(token\)s"))
+        for name, statement in (("finish_post", posts._FINISH), ("postpone_post", posts._POSTPONE))
+    )
 
 
 def relay_off() -> None:

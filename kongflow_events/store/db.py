@@ -268,19 +268,19 @@ class Prepared:
 
     def rows(self, parameters: Mapping[str, Any]) -> list[Row]:
         """Run it and return its rows as dictionaries, in order."""
-        self._plan_once()
-        return rows(self._execute, _with_arrays(parameters))
+        return rows(self.planned(), _with_arrays(parameters))
 
     def run(self, parameters: Mapping[str, Any]) -> int:
         """Run it; returns how many rows it changed."""
-        self._plan_once()
-        return run(self._execute, _with_arrays(parameters))
+        return run(self.planned(), _with_arrays(parameters))
 
-    def _plan_once(self) -> None:
+    def planned(self) -> str:
+        """The statement that runs it on this unit's connection, which has planned it by then."""
         known = _prepared.setdefault(_database.connection(), set())
         if self._name not in known:
             run(self._prepare)
             known.add(self._name)
+        return self._execute
 
 
 def rows_in_turn(statements: Sequence[Prepared], parameters: Mapping[str, Any]) -> list[Row]:
@@ -288,9 +288,7 @@ def rows_in_turn(statements: Sequence[Prepared], parameters: Mapping[str, Any]) 
 
     Each sees what others have committed before it begins, and so behind the locks that those before it have taken.
     """
-    for statement in statements:
-        statement._plan_once()
-    return rows("; ".join(statement._execute for statement in statements), _with_arrays(parameters))
+    return rows("; ".join([statement.planned() for statement in statements]), _with_arrays(parameters))
 
 
 def _with_arrays(parameters: Mapping[str, Any]) -> dict[str, Any]:

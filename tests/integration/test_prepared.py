@@ -99,9 +99,8 @@ def plan_for_all_values(statement: db.Prepared) -> list[dict[str, Any]]:
     """The scans of the plan that is kept, made now: the tables are empty."""
     with db.unit():
         db.run("SET plan_cache_mode = force_generic_plan")
-        statement._plan_once()
         nothing = dict.fromkeys(name for name, _ in db._PARAMETER.findall(statement.sql))
-        [explained] = db.rows(f"EXPLAIN (FORMAT JSON) {statement._execute}", nothing)
+        [explained] = db.rows(f"EXPLAIN (FORMAT JSON) {statement.planned()}", nothing)
     return list(scans(explained["QUERY PLAN"][0]["Plan"]))
 
 
