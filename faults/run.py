@@ -89,9 +89,10 @@ class Run:
         """The first in the quick form, the second in the full one."""
         return long if self.full else short
 
-    def add_hook(self, mode: str, quarters: frozenset[int] = frozenset({3})) -> evidence.Rule:
+    def add_hook(self, mode: str, quarters: frozenset[int] = frozenset({3}), scheme: str = "http") -> evidence.Rule:
         """One more rule outside, for these quarters of the events: the sink answers its calls in this mode."""
-        rule = tenant.hook(self.tenant.environment, mode, f"{self.world.sink_url}/{mode}/{self._prefix}", quarters)
+        url = f"{self.world.sink_url}/{mode}/{self._prefix}".replace("http:", f"{scheme}:", 1)
+        rule = tenant.hook(self.tenant.environment, mode, url, quarters)
         self.tenant.rules.append(rule)
         return rule
 

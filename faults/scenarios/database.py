@@ -98,7 +98,7 @@ def long_snapshot(run: Run) -> None:
         run.pause(2)
         before = _time_of_a_claim()
         cursor.execute("SELECT 1")
-        run.pause(run.between(15, 120))
+        run.pause(run.between(15, 300))
         claim = _time_of_a_claim()
         run.within(_ALARM_SECONDS, "every scheduler says who holds it", alarm)
     holder.close()

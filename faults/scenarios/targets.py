@@ -23,14 +23,22 @@ _GONE = "the target answered 410"
 _UNSEALED = "the webhook's secret cannot be decrypted: no key in KONGFLOW_SECRET_KEY fits it"
 # Seconds that a call may go on after its target was disabled or its circuit opened, and what a webhook asks for in F19.
 _UNDER_WAY, _IMPATIENT = 1.0, 1
+# Seconds between an event and its call to a healthy target, in the 99th percentile, beside targets that are not.
+_PROMPT = 0.5
+_UNTIL_CALLED = """
+SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - events.created_at))
+  FROM invocation_attempts JOIN invocations ON invocations.id = invocation_id
+  JOIN event_records AS events ON events.id = event_record_id WHERE dispatcher_id = '{}'
+"""
 
 
-@fault("F19", "URL targets that hang, drip, never end, or unpack to 50 MB", quick=True)
+@fault("F19", "URL targets that hang, drip, never end, unpack to 50 MB, or speak no TLS", quick=True)
 def slow_targets(run: Run) -> None:
     """Each call ends at its deadline, a webhook's at its own, and other targets are called as ever."""
     hooks = {mode: run.add_hook(mode) for mode in ("hang", "drip", "huge", "gzip")}
     impatient = run.add_webhook("hang", timeoutInSeconds=_IMPATIENT)
     run.add_webhook("ok")
+    mute = run.add_hook("mute", scheme="https")
     with run.load(4, bulk_every=0):
         run.pause(run.between(10, 30))
     longest = run.world.rows("SELECT coalesce(max(duration_ms), 0) FROM invocation_attempts")[0][0]
@@ -43,7 +51,14 @@ def slow_targets(run: Run) -> None:
     )
     run.measured["longest call of a webhook with 1 s, ms"] = own
     run.expect(0 < own <= 1000 * (_IMPATIENT + 1), f"a call of a webhook that allows {_IMPATIENT} s took {own:g} ms")
-    for rule in (hooks["hang"], hooks["drip"], impatient):
+    healthy = [rule for rule in run.tenant.rules if rule.path.startswith("/ok/")]
+    assert healthy
+    run.measured["until healthy targets are called, s"] = late = max(
+        run.world.number(_UNTIL_CALLED.format(rule.dispatcher_id)) for rule in healthy
+    )
+    run.expect(late <= _PROMPT, f"a call took {late:.1f} s to come to a healthy target")
+    _expect_no_handshake(run, mute)
+    for rule in (hooks["hang"], hooks["drip"], impatient, mute):
         run.withdraw(rule)
 
 
@@ -143,6 +158,18 @@ def slow_clients(run: Run) -> None:
     for client in stalled:
         client.close()
     run.within(10, "served again when they are gone", run.world.answers)
+
+
+def _expect_no_handshake(run: Run, rule: Rule) -> None:
+    """What does not speak TLS is told nothing: each attempt ends as unreachable, and says why."""
+    ends = run.world.rows(
+        "SELECT DISTINCT outcome, error FROM invocation_attempts JOIN invocations ON id = invocation_id"
+        f" WHERE dispatcher_id = '{rule.dispatcher_id}'"
+    )
+    run.expect(ends, "the fault did not happen: no call without TLS was written down")
+    wrong = [end for end in ends if end[0] != "unreachable" or "SSL" not in end[1]]
+    run.expect(not wrong, f"calls without a handshake ended as {wrong}")
+    run.expect(not run.calls_to(rule), "an event was told to a target without TLS")
 
 
 def _expect_given_up(run: Run, webhook: Rule) -> None:

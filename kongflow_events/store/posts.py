@@ -27,7 +27,8 @@ PATIENCE = 0.25
 # over, and not only when the pause after its last hint is, which may be a minute; hint_at is mostly less, and stays.
 # A call that is not let in uses up nothing: its row goes back to its place in the lane, which the relay leaves alone for
 # as long as the target rests or has no place. Of a dispatcher that is disabled nothing is called, so nothing need wait,
-# unless somebody has paused it: what waits then is for him to decide.
+# unless somebody has paused it: what waits then is for him to decide. Places shrink with the failures in a row, before there
+# are enough of them for the circuit: targets that hang would take all that their environment may have under way.
 _LOCK = db.Prepared(
     "lock_post",
     """
@@ -54,7 +55,8 @@ WITH asked AS (
            COALESCE(environment_id = ANY(%(full)s::uuid[]), FALSE) AS crowded,
            opened_at IS NOT NULL AND enabled AS probes, (rests_until > at.now AND enabled) OR paused_at IS NOT NULL AS rests,
            CASE WHEN opened_at IS NOT NULL THEN 1
-                ELSE LEAST((dispatchable->>'maxConcurrency')::integer, %(concurrency)s) END AS most,
+                ELSE GREATEST(1, LEAST((dispatchable->>'maxConcurrency')::integer, %(concurrency)s) / (1 + failures))
+            END AS most,
            CASE WHEN enabled THEN interval '1 second' / (dispatchable->>'rateLimit')::float8 END AS pace,
            GREATEST(paced_until, at.now) AS turn
       FROM outbox

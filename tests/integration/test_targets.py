@@ -173,6 +173,28 @@ class TestConcurrency:
 
         assert len(claimed(*waiting, most=4)) == 4
 
+    @pytest.mark.parametrize(("failures", "places"), [(0, 4), (1, 2), (2, 1), (3, 1), (100, 1)])
+    def test_a_target_whose_calls_fail_gets_fewer_at_once_and_one_at_least(
+        self, alice: words.Environment, failures: int, places: int
+    ) -> None:
+        target = Target(alice, NOWHERE)
+        waiting = target.deliver(6)
+        [first] = claimed(waiting[0])
+        with db.unit():
+            posts.finish(first, "SUCCEEDED", None, None)
+            db.run("UPDATE targets SET failures = %s WHERE dispatcher_id = %s", (failures, target.id))
+
+        assert len(claimed(*waiting[1:], most=4)) == places
+
+    def test_after_a_success_a_target_has_all_of_its_places_again(self, alice: words.Environment) -> None:
+        with Receiver(receiver.status(500), slow) as hook:
+            target = Target(alice, hook.url)
+            failed, succeeds, *others = target.deliver(6)
+            post.post([failed])
+            post.post([succeeds])
+
+        assert len(claimed(*others, most=4)) == 4
+
     def test_a_one_shot_dispatcher_has_no_standing_to_keep(self, alice: words.Environment) -> None:
         factory.dispatcher(alice, to=factory.to_url(NOWHERE), one_shot=True)
         with db.unit():
@@ -628,7 +650,13 @@ class TestCircuit:
 
     def test_calls_that_end_at_once_are_all_counted(self, alice: words.Environment, rules: Callable[..., None]) -> None:
         rules(target_concurrency=8)
-        with Receiver(receiver.status(500)) as hook, ThreadPoolExecutor(8) as workers:
+        together = threading.Barrier(8)
+
+        def refuse(handler: BaseHTTPRequestHandler) -> None:
+            together.wait(10)
+            receiver.status(500)(handler)
+
+        with Receiver(refuse) as hook, ThreadPoolExecutor(8) as workers:
             target = Target(alice, hook.url)
             list(workers.map(lambda one: post.post([one]), target.deliver(8)))
 
