@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks import filling, stage, traffic
-from faults.world import start
-from kongflow_events import signing, words
+from kongflow_events import words
 from kongflow_events.services import environments, keys
 from kongflow_events.store import db
 from tests import factory
@@ -53,11 +52,7 @@ def beside_an_environment(service: stage.Stage, waiting: int, seconds: float) ->
 def beside_a_target(service: stage.Stage, waiting: int, seconds: float) -> None:
     """Ten targets that answer, and one that hangs."""
     environment, key = _tenant("acme")
-    log = service.home / "sink.jsonl"
-    sink = start([sys.executable, "-m", "faults.sink", str(log), signing.new_secret("hmac")], service.home / "sink.log")
-    try:
-        assert sink.stdout is not None
-        url = f"http://127.0.0.1:{sink.stdout.readline().strip()}"
+    with stage.sink(service.home) as (url, log):
         for number in range(OTHERS):
             factory.dispatcher(environment, f"live-{number}", to=factory.to_url(f"{url}/ok/{number}"))
         hanging = factory.dispatcher(environment, "backlog", to=factory.to_url(f"{url}/hang"))
@@ -68,9 +63,6 @@ def beside_a_target(service: stage.Stage, waiting: int, seconds: float) -> None:
 
         live = _Live(service, to, seconds, fill)
         live.report("targets", traffic.calls(service, log))
-    finally:
-        sink.kill()
-        sink.wait()
 
 
 class _Live:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from typing import Any
 import psycopg2
 
 from faults.machines import Every, Gauge, Postgres, Rabbit
-from kongflow_events import words
+from faults.world import start
+from kongflow_events import signing, words
 from kongflow_events.store import db, schema
 from tests.processes import Http, procfile, query, running
 from tests.servers import free_port, open_to_others
@@ -106,6 +108,19 @@ class Stage:
     def _look(self, gauge: Gauge) -> None:
         for kind in words.KINDS:
             self.deepest[kind] = max(self.deepest[kind], gauge.look(kind)[0])
+
+
+@contextmanager
+def sink(home: Path) -> Iterator[tuple[str, Path]]:
+    """A receiver of calls in a process of its own: its URL, and the file in which it writes them down."""
+    log = home / "sink.jsonl"
+    process = start([sys.executable, "-m", "faults.sink", str(log), signing.new_secret("hmac")], home / "sink.log")
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}", log
+    finally:
+        process.kill()
+        process.wait()
 
 
 def load() -> str:
