@@ -54,8 +54,12 @@ def _capacities(run: Run) -> tuple[float, float]:
     run.world.within(300, "the sample is carried out", lambda: run.world.owed() == 0)
     took = time.monotonic() - began
     made = f"SELECT count(*) FROM invocations WHERE environment_id = '{run.tenant.environment.id}'"
-    calls = run.world.number(f"{made} AND dispatchable->>'type' = '{words.EPHEMERAL}'")
-    return (_SAMPLE + run.world.number(made)) / took, calls / took
+    calls = run.world.number(
+        "SELECT count(*) / extract(epoch FROM max(started_at + duration_ms * interval '1 ms') - min(started_at))"
+        " FROM invocation_attempts JOIN invocations ON invocations.id = invocation_id"
+        f" WHERE environment_id = '{run.tenant.environment.id}'"
+    )
+    return (_SAMPLE + run.world.number(made)) / took, calls
 
 
 def _expect_all_of_it(run: Run, minutes: float, began: float, ended: float) -> None:

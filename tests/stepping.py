@@ -109,9 +109,19 @@ class Worker:
 
 @contextmanager
 def halting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The store with a halt before each statement of a `Worker`; everybody else passes."""
+    """The store with a halt before each statement of a `Worker`; everybody else passes.
+
+    That a connection plans a statement, the first time it has it, is no step of the work.
+    """
     pool: Any = db._Pool
-    cursor = pool.cursor
+    cursor, planned = pool.cursor, db.Prepared.planned
+
+    def at_once(self: db.Prepared) -> str:
+        worker, _here.worker = getattr(_here, "worker", None), None
+        try:
+            return planned(self)
+        finally:
+            _here.worker = worker
 
     def halted(self: Any, *arguments: Any) -> Any:
         worker: Worker | None = getattr(_here, "worker", None)
@@ -121,6 +131,7 @@ def halting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     with monkeypatch.context() as patch:
         patch.setattr(pool, "cursor", halted)
+        patch.setattr(db.Prepared, "planned", at_once)
         yield
 
 

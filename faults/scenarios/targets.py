@@ -26,9 +26,10 @@ _UNDER_WAY, _IMPATIENT = 1.0, 1
 # Seconds between an event and its call to a healthy target, in the 99th percentile, beside targets that are not.
 _PROMPT = 0.5
 _UNTIL_CALLED = """
-SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - events.created_at))
-  FROM invocation_attempts JOIN invocations ON invocations.id = invocation_id
-  JOIN event_records AS events ON events.id = event_record_id WHERE dispatcher_id = '{}'
+SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM COALESCE(first.call, now()) - events.created_at))
+  FROM invocations JOIN event_records AS events ON events.id = event_record_id
+ CROSS JOIN LATERAL (SELECT min(started_at) AS call FROM invocation_attempts WHERE invocation_id = invocations.id) AS first
+ WHERE dispatcher_id = '{}'
 """
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -36,9 +36,6 @@ log = structlog.get_logger(__name__)
 # Seconds that a lease outlives the call's deadline: time enough to commit the finish.
 _TO_FINISH = 10.0
 _ERROR_BYTES = 2_000
-# Seconds that a thread goes on with calls to one target before it looks for another's in the queue: a way through the
-# broker for each call costs as much as the call, and everybody else waits for a turn at the most.
-_TURN = 0.1
 # Answers whose Retry-After speaks for the whole target, and not of this call.
 _ASKING = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -52,21 +49,28 @@ Hints = dict[words.Kind, list[uuid.UUID]]
 _shares = shares.Shares()
 
 
-def post(ids: Collection[uuid.UUID]) -> Hints:
+def post(ids: Collection[uuid.UUID], goes_on: Callable[[], bool] = lambda: False) -> Hints:
     """Make the call of each invocation that is due, that nobody else is at, and that its target lets in.
 
     Writes down what came of it, and what that says of the target. Whoever ends a call has made a place for the next of its
-    target, and goes on with that one himself until his turn is over; returns what is left to hint then. Takes two units
-    of work for each, so that no connection waits while a stranger answers.
+    target: that one he calls himself while he `goes_on`, and else it is returned, to be hinted. Takes two units of work
+    for each, so that no connection waits while a stranger answers.
     """
-    until = time.monotonic() + _TURN
-    waiting = deque(ids)
-    # What was asked for is done in any case, however long the first call took.
-    for _ in range(len(ids)):
-        waiting.extend(_post(waiting.popleft()))
-    while waiting and time.monotonic() < until:
-        waiting.extend(_post(waiting.popleft()))
-    return {"post": list(waiting)}
+    following = deque(each for invocation_id in ids for each in _post(invocation_id))
+    while following and goes_on():
+        following.extend(_post_another(following.popleft()))
+    return {"post": list(following)}
+
+
+def _post_another(invocation_id: uuid.UUID) -> list[uuid.UUID]:
+    """The same for one that nobody has asked for by a message: what goes wrong with it must not be said of that one."""
+    try:
+        return _post(invocation_id)
+    except db.AWAY:
+        raise
+    except Exception:
+        log.exception("a call could not be made", invocation=invocation_id)
+        return []
 
 
 def _post(invocation_id: uuid.UUID) -> list[uuid.UUID]:

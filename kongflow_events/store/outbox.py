@@ -126,16 +126,17 @@ SELECT hinted.*, (SELECT lane FROM visited ORDER BY lane DESC LIMIT 1) AS last_l
   FROM (VALUES (1)) AS always LEFT JOIN hinted ON TRUE
 """
 
-# Whoever ends a call has made a place for the next of its lane.
+# Whoever ends a call has made a place for the next of its lane. The bounds ask for the lane's own stretch of the index: the
+# plan is kept, and with an equality it may be one that walks all that waits, made while that was one lane's.
 _HINT_NEXT = db.Prepared(
     "hint_next",
     f"""
 WITH due AS (
     SELECT subject_id FROM outbox
-     WHERE kind = 'post' AND lane = %(lane)s AND {_FREE_EVER}
+     WHERE kind = 'post' AND lane BETWEEN %(lane)s AND %(lane)s AND {_FREE_EVER}
        AND NOT EXISTS (
         SELECT FROM targets WHERE dispatcher_id = %(lane)s AND (rests_until > now() OR paused_at IS NOT NULL))
-     ORDER BY hint_at LIMIT 1 FOR UPDATE SKIP LOCKED
+     ORDER BY lane, hint_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 {_HINT}
 """,

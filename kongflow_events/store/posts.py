@@ -54,7 +54,8 @@ WITH asked AS (
     SELECT subject_id, lane, at.now, targets.dispatcher_id IS NOT NULL AS limited, under_way.calls,
            COALESCE(environment_id = ANY(%(full)s::uuid[]), FALSE) AS crowded,
            opened_at IS NOT NULL AND enabled AS probes, (rests_until > at.now AND enabled) OR paused_at IS NOT NULL AS rests,
-           CASE WHEN opened_at IS NOT NULL THEN 1
+           CASE WHEN enabled IS NOT TRUE THEN %(concurrency)s
+                WHEN opened_at IS NOT NULL THEN 1
                 ELSE GREATEST(1, LEAST((dispatchable->>'maxConcurrency')::integer, %(concurrency)s) / (1 + failures))
             END AS most,
            CASE WHEN enabled THEN interval '1 second' / (dispatchable->>'rateLimit')::float8 END AS pace,

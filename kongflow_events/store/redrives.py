@@ -36,18 +36,16 @@ DEAD_INVOCATION = "environment_id = %(environment)s AND died_at IS NOT NULL"
 DEAD_DELIVERY = "kind = 'deliver' AND lane = %(environment)s AND hint_at = 'infinity' AND died_at IS NOT NULL"
 
 # Looks at a bounded stretch of the dead, wanted or not: a step costs the same however few are wanted. `last` is its end,
-# NULL where the last of the dead is nearer.
+# NULL where the last of the dead is nearer. What is wanted is no condition of the stretch itself, or the planner would look
+# for it elsewhere.
 _NEXT = """
-WITH stretch AS MATERIALIZED (
-    SELECT (SELECT {id} FROM {table} WHERE {dead} AND (%(after)s::uuid IS NULL OR {id} > %(after)s)
-             ORDER BY {id} OFFSET %(look)s - 1 LIMIT 1) AS last
-)
-SELECT last, array(
-    SELECT {id} FROM {table}
-     WHERE {dead} AND (%(after)s::uuid IS NULL OR {id} > %(after)s) AND (last IS NULL OR {id} <= last)
-       AND died_at <= %(started)s AND {wanted}
-     ORDER BY {id} LIMIT %(most)s) AS chosen
-  FROM stretch
+SELECT (SELECT {id} FROM {table} WHERE {dead} AND (%(after)s::uuid IS NULL OR {id} > %(after)s)
+         ORDER BY {id} OFFSET %(look)s - 1 LIMIT 1) AS last,
+       array(SELECT id FROM (
+           SELECT {id} AS id, died_at <= %(started)s AND ({wanted}) AS wanted
+             FROM {table} WHERE {dead} AND (%(after)s::uuid IS NULL OR {id} > %(after)s)
+            ORDER BY {id} LIMIT %(look)s) AS looked
+        WHERE wanted ORDER BY id LIMIT %(most)s) AS chosen
 """
 _NEXT_INVOCATIONS = _NEXT.format(id="id", table="invocations", dead=DEAD_INVOCATION, wanted=WANTED_INVOCATION)
 _NEXT_DELIVERIES = _NEXT.format(id="subject_id", table="outbox", dead=DEAD_DELIVERY, wanted=WANTED_DELIVERY)

@@ -19,13 +19,14 @@ SELECT failures, failing_since, opened_at, pauses, rests_until, disabled_at, dis
   FROM targets JOIN dispatcher ON dispatcher.id = targets.dispatcher_id FOR NO KEY UPDATE OF targets
 """
 
-# Once the probe is over, the relay need not wait for the end of its lease.
+# Once the probe is over, the relay need not wait for the end of its lease; and a target that is well again has all of its
+# places, which nobody else would fill.
 _SAVE = """
 UPDATE targets
    SET failures = %(failures)s, failing_since = %(failing_since)s, opened_at = %(opened_at)s, pauses = %(pauses)s,
        rests_until = %(rests_until)s, disabled_at = %(disabled_at)s, disabled_reason = %(disabled_reason)s,
        probe = CASE WHEN probe = %(token)s THEN NULL ELSE probe END,
-       held_until = CASE WHEN probe = %(token)s THEN NULL ELSE held_until END
+       held_until = CASE WHEN probe = %(token)s OR %(failures)s = 0 THEN NULL ELSE held_until END
  WHERE dispatcher_id = %(dispatcher)s
 """
 

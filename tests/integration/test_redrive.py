@@ -7,12 +7,14 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from kongflow_events import errors, models, words
 from kongflow_events.services import bulk_operations, deliver, ingest, invoke, post, redrive
 from kongflow_events.store import db, redrives
 from tests import factory
+from tests.plans import rows_read
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -291,6 +293,36 @@ class TestMany:
         assert advance()
         assert not advance()  # one row at one a second: not due for a second
         assert state(alice, operation).done == 1
+
+    def test_a_step_looks_at_a_stretch_of_the_dead_however_few_are_wanted(self, alice: words.Environment) -> None:
+        dead(alice, 300)
+        rare = redrives.Wanted(of="invocations", name="nobody.has.this")
+        with db.unit():
+            db.run("ANALYZE")
+            asked = {"environment": alice.id, "started": db.now(), "after": None, "look": 20, "most": 5}
+            [explained] = db.rows(
+                f"EXPLAIN (ANALYZE, FORMAT JSON) {redrives._NEXT_INVOCATIONS}", asked | msgspec.structs.asdict(rare)
+            )
+            stretch = redrives.next_dead(alice.id, rare, db.now(), None, 20, 5)
+
+        assert rows_read(explained["QUERY PLAN"][0]["Plan"])["invocations"] <= 2 * 20
+        assert (stretch.chosen, stretch.last is None) == ([], False)
+
+    def test_steps_that_find_nothing_go_on_to_what_is_wanted(
+        self, alice: words.Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(redrive, "_LOOK", 10)
+        dead(alice, 25)
+        wanted = dead(alice, 3, name="rare")
+        dead(alice, 11)
+        operation = start(alice, redrives.Wanted(of="invocations", name="rare"))
+        steps = 0
+        while advance():
+            hurry()
+            steps += 1
+
+        assert (steps, state(alice, operation).state, state(alice, operation).done) == (6, "DONE", 3)
+        assert [row(one).status for one in wanted] == ["PENDING"] * 3
 
     def test_cancelling_keeps_what_was_done(self, alice: words.Environment) -> None:
         dead(alice, 6)
