@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from importlib import metadata, resources
@@ -15,6 +16,8 @@ from kongflow_events.cli import output
 _FOLDER: Final = "deployment"
 _WEB: Final = ("127.0.0.1:8031", "127.0.0.1:8032")
 _ADDRESS: Final = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})", re.ASCII)
+# What nginx reads as one word, and a browser may ask for: no port, no pattern but all names below one.
+_SERVER_NAME: Final = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*", re.ASCII)
 _UNITS: Final = (
     "kongflow.target",
     "kongflow-migrate.service",
@@ -52,14 +55,23 @@ def systemd(prefix: str, web: Sequence[str], to: Path | None) -> None:
 
 @deploy.command("nginx")
 @click.option("--listen", default="80", show_default=True, metavar="[HOST:]PORT", help="Where nginx listens.")
+@click.option(
+    "--server-name", default="_", metavar="NAME", help="The host name that it answers for, beside other sites."
+)
+@click.option("--console-from", multiple=True, metavar="CIDR", help="A network that may open the console; several.")
 @_web
 @click.option("--to", type=click.Path(file_okay=False, path_type=Path), default=None, help="Write it into a folder.")
-def nginx(listen: str, web: Sequence[str], to: Path | None) -> None:
+def nginx(listen: str, server_name: str, console_from: Sequence[str], web: Sequence[str], to: Path | None) -> None:
     """Print a configuration for nginx that buffers requests, so that a slow sender costs the service nothing.
 
-    Example: kongflow-events deploy nginx --to /etc/nginx/conf.d
+    Without --console-from the console opens on this machine only.
+
+    Example: kongflow-events deploy nginx --server-name events.example.com --console-from 10.20.0.0/16
     """
-    text = _rendered("nginx.conf", listen=listen, web=web)
+    if not _SERVER_NAME.fullmatch(server_name):
+        raise click.BadParameter("give a name, as events.example.com or *.example.com", param_hint="--server-name")
+    networks = [_network(text) for text in console_from]
+    text = _rendered("nginx.conf", listen=listen, server_name=server_name, networks=networks, web=web)
     _put("kongflow.conf", text, to)
 
 
@@ -93,6 +105,17 @@ def _listening(web: Sequence[str]) -> tuple[str, list[str]]:
     if len(hosts) > 1:
         raise click.BadParameter("web processes are instances of one unit: give one host for all", param_hint="--web")
     return hosts.pop(), [port for _, port in parts]
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A network, or one address, as nginx takes it; a usage error for others."""
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise click.BadParameter(f"give a network, as 10.20.0.0/16: {error}", param_hint="--console-from") from None
+    if "%" in text:
+        raise click.BadParameter(f"nginx knows no zones: {text!r}", param_hint="--console-from")
+    return network
 
 
 def _rendered(name: str, **values: Any) -> str:

@@ -15,19 +15,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import urllib3
 
 from kongflow_events.processes import die_with_parent
-from kongflow_events.services import environments, keys
+from kongflow_events.services import environments, keys, operators
 from kongflow_events.store import db
+from tests.browser import PASSWORD
 from tests.integration.test_cli import run
 from tests.processes import Http, end, procfile, query, running
 from tests.servers import RabbitMQ, eventually, free_port
 
 PREFIX = Path(sys.prefix)
 NGINX = "/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else shutil.which("nginx") or "nginx"
+# Sites that come with nginx: Debian's, and the one of nginx.org's packages, which is read first.
+STOCK = ("listen {} default_server; server_name _;", "listen {}; server_name localhost;")
 # What a machine chooses: the Procfile's platform sets a port and a number of workers, a template has its own.
 CHOSEN = {
     "0.0.0.0 --port ${PORT:-8030}": "ADDRESS",
@@ -119,6 +123,39 @@ def test_units_are_refused_where_one_cannot_listen(addresses: list[str], why: st
     assert (result.exit_code, result.stdout, why in result.stderr) == (2, "", True), result.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("--console-from", "10.0.0.1/8", "10.0.0.1/8 has host bits set"),
+        ("--console-from", "10.0.0.0/33", "does not appear to be an IPv4 or IPv6 network"),
+        ("--console-from", "all", "does not appear to be an IPv4 or IPv6 network"),
+        ("--console-from", "fe80::%a;}", "nginx knows no zones"),
+        ("--server-name", "", "give a name"),
+        ("--server-name", "events.example.com:80", "give a name"),
+        ("--server-name", "a; }", "give a name"),
+        ("--server-name", "*", "give a name"),
+    ],
+)
+def test_nginx_is_told_no_name_and_no_network_that_it_would_not_take(option: str, value: str, why: str) -> None:
+    result = run("deploy", "nginx", option, value)
+
+    said = " ".join(result.stderr.split())
+    assert (result.exit_code, result.stdout, option in said, why in said) == (2, "", True, True), said
+
+
+def test_the_networks_of_operators_are_written_as_networks(tmp_path: Path) -> None:
+    named = ("10.20.0.0/16", "192.0.2.7", "2001:db8::/32", "10.0.0.0/255.0.0.0")
+    [file] = deployed(tmp_path, "nginx", *(word for one in named for word in ("--console-from", one)))
+
+    assert re.findall("allow (.*);", file.read_text()) == [
+        "127.0.0.1",
+        "10.20.0.0/16",
+        "192.0.2.7/32",
+        "2001:db8::/32",
+        "10.0.0.0/8",
+    ]
+
+
 def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = run("deploy", "docker", "--to", str(tmp_path / "file" / "inside"))
@@ -187,22 +224,28 @@ class Front:
     def __init__(self, folder: Path, database: str, broker: str) -> None:
         self.folder = folder
         self.port, self.web = free_port(), [free_port(), free_port()]
-        addresses = [word for port in self.web for word in ("--web", f"127.0.0.1:{port}")]
-        [self.site] = deployed(folder, "nginx", "--listen", f"127.0.0.1:{self.port}", *addresses)
+        self.main = folder / "nginx.main"
+        self.deploy()
         self.environ = {"DATABASE_URL": database, "RABBITMQ_URL": broker, "KONGFLOW_STOP_GRACE": "1"}
         self.database = database
         db.connect(database, pool_size=2)
         with db.unit():
-            self.key = keys.create_key(environments.create_environment("acme", "shop", "DEVELOPMENT")).key
+            self.environment = environments.create_environment("acme", "shop", "DEVELOPMENT")
+            self.key = keys.create_key(self.environment).key
+            operators.add_operator("olga", "operator", PASSWORD)
         db.close()
         self.http = Http(f"http://127.0.0.1:{self.port}", self.key)
-        self.main = folder / "nginx.main"
+
+    def deploy(self, *options: str, stock: str = "") -> None:
+        """Print the configuration once more, with these options, and put it behind a site that comes with nginx."""
+        listen, at = f"127.0.0.1:{self.port}", self.folder
+        addresses = [word for port in self.web for word in ("--web", f"127.0.0.1:{port}")]
+        [site] = deployed(at, "nginx", "--listen", listen, *addresses, *options)
+        beside = f"server {{ {stock.format(listen)} location / {{ return 200 stock; }} }}" if stock else ""
         self.main.write_text(
-            f"daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
-            f"http {{ access_log off; include {self.site};\n"
-            + "".join(
-                f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-            )
+            f"daemon off; pid {at}/pid; error_log {at}/error.log; events {{}}\n"
+            f"http {{ access_log off; {beside} include {site};\n"
+            + "".join(f"{name}_temp_path {at}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
             + "}\n"
         )
 
@@ -211,28 +254,67 @@ class Front:
         command = procfile()["web"].replace("--blocking-threads 16", "--blocking-threads 2")
         web = [f"env PORT={port} {command.replace('${PORT:-8030}', str(port))}" for port in self.web]
         scheduler = procfile()["scheduler"]
-        with running([*web, scheduler], self.environ, self.folder / "web.log") as processes, self._nginx():
+        with running([*web, scheduler], self.environ, self.folder / "web.log") as processes, self.nginx():
             for port in self.web:
                 Http(f"http://127.0.0.1:{port}", self.key).wait()
             self.http.wait()
             yield processes
 
     @contextmanager
-    def _nginx(self) -> Iterator[None]:
+    def nginx(self) -> Iterator[None]:
+        """nginx alone."""
         process = subprocess.Popen(
             [NGINX, "-p", self.folder, "-c", self.main],
             process_group=0,
             preexec_fn=die_with_parent(signal.SIGTERM),
         )
         try:
+            eventually(self._listens)
             yield
         finally:
             process.terminate()
             end(process)
 
+    def _listens(self) -> bool:
+        with socket.socket() as one:
+            return one.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def keys(self) -> int:
+        """How many keys there are."""
+        return int(query(self.database, "SELECT count(*) FROM api_keys")[0][0])
+
     def stored(self) -> int:
         """How many events there are."""
         return int(query(self.database, "SELECT count(*) FROM event_records")[0][0])
+
+
+class Visitor:
+    """A browser at the console behind nginx, on a machine with this address, asking for the service by this name."""
+
+    def __init__(self, front: Front, address: str = "127.0.0.1", host: str | None = None) -> None:
+        self._pool = urllib3.PoolManager(retries=False, timeout=10, source_address=(address, 0))
+        self._url, self.host = front.http.url, host or f"127.0.0.1:{front.port}"
+        self._cookie = self._form_token = ""
+
+    def get(self, path: str) -> urllib3.BaseHTTPResponse:
+        """Load a page, whose form's token is kept."""
+        answer = self._ask("GET", path)
+        found = re.search(rb'name="form_token" value="([0-9a-f]+)"', answer.data)
+        self._form_token = found[1].decode() if found else self._form_token
+        return answer
+
+    def post(self, path: str, origin: str | None = None, **form: str) -> urllib3.BaseHTTPResponse:
+        """Send a form of the page that was loaded before, or of a page of another origin."""
+        body = urlencode({"form_token": self._form_token, **form})
+        headers = {"Origin": origin or f"http://{self.host}", "Content-Type": "application/x-www-form-urlencoded"}
+        return self._ask("POST", path, headers, body)
+
+    def _ask(self, method: str, path: str, headers: Any = None, body: str = "") -> urllib3.BaseHTTPResponse:
+        sent = {"Host": self.host, "Cookie": self._cookie, **(headers or {})}
+        answer = self._pool.request(method, self._url + path, headers=sent, body=body or None, redirect=False)
+        cookie = re.search("kongflow_session=[^;]+", answer.headers.get("Set-Cookie", ""))
+        self._cookie = cookie[0] if cookie else self._cookie
+        return answer
 
 
 @pytest.fixture
@@ -244,12 +326,56 @@ def front(database: str, rabbitmq: RabbitMQ, tmp_path: Path) -> Front:
 
 @pytest.mark.slow
 class TestNginx:
-    def test_nginx_takes_the_configuration(self, front: Front) -> None:
+    @pytest.mark.parametrize(
+        "options", [(), ("--server-name", "*.example.com", "--console-from", "2001:db8::/32", "--console-from", "::1")]
+    )
+    def test_nginx_takes_the_configuration(self, options: tuple[str, ...], front: Front) -> None:
+        front.deploy(*options)
         said = subprocess.run(
             [NGINX, "-t", "-p", front.folder, "-c", front.main], capture_output=True, text=True, check=False
         )
 
-        assert said.returncode == 0, said.stderr
+        assert (said.returncode, "[warn]" in said.stderr) == (0, False), said.stderr
+
+    @pytest.mark.parametrize("stock", STOCK)
+    def test_a_name_is_answered_for_beside_a_site_that_comes_with_nginx(self, stock: str, front: Front) -> None:
+        named = Visitor(front, host="events.example.com")
+        front.deploy(stock=stock)
+        with front.nginx():
+            assert named.get("/metrics").data == b"stock"
+
+        front.deploy("--server-name", "events.example.com", stock=stock)
+        with front.nginx():
+            assert named.get("/metrics").status == 404
+            assert Visitor(front).get("/metrics").data == b"stock"
+
+    def test_operators_of_a_named_network_sign_in_and_change_things_from_pages_of_this_host_only(
+        self, front: Front
+    ) -> None:
+        front.deploy("--server-name", "events.example.com", "--console-from", "127.1.0.0/16")
+        olga, stranger = (Visitor(front, address, "events.example.com") for address in ("127.1.2.3", "127.2.2.3"))
+        create = f"/console/env/{front.environment.id}/keys/create"
+        with front.started():
+            assert olga.get("/console/environments").headers["Location"].startswith("/console/sign-in?")
+            assert olga.get("/console/sign-in").status == 200
+            form = {"name": "olga", "password": PASSWORD}
+            assert olga.post("/console/sign-in", "http://evil.example", **form).status == 403
+            assert olga.get("/console/environments").status == 303
+            assert olga.post("/console/sign-in", **form).status == 303
+            assert olga.get("/console/environments").status == 200
+
+            assert olga.post(create, "http://evil.example", kind="public").status == 403
+            assert front.keys() == 1
+            made = olga.post(create, kind="public")
+            assert (made.status, front.keys()) == (200, 2)
+            noted = query(
+                front.database, "SELECT DISTINCT address, operator FROM audit_entries WHERE operator = 'olga'"
+            )
+            assert noted == [("127.1.2.3", "olga")]
+
+            refused = stranger.get("/console/sign-in")
+            assert (refused.status, b"nginx" in refused.data) == (403, True)
+            assert stranger.get("/readyz").status == 200
 
     def test_events_go_in_also_while_stalled_bodies_wait_and_a_web_process_is_restarted(self, front: Front) -> None:
         with front.started() as processes:
@@ -277,6 +403,8 @@ class TestNginx:
             )
             assert (too_large.status, b"nginx" in too_large.data) == (413, True)
             assert pool.request("GET", f"{url}/metrics").status == 404
+            console = [Visitor(front, address).get("/console/sign-in") for address in ("127.0.0.1", "127.0.0.2")]
+            assert [one.status for one in console] == [200, 403]
             most = json.dumps({"events": [{"name": "a", "payload": "x" * 7_000}] * 1000}).encode()
             assert pool.request("POST", f"{url}/api/v1/events/bulk", body=most, headers=headers).status == 200
 
