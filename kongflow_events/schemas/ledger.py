@@ -123,7 +123,12 @@ class _Bulk(Answer, frozen=True, kw_only=True):
     id: Annotated[str, Meta(description="Its id.")]
     state: Annotated[Literal["RUNNING", "DONE", "CANCELED"], Meta(description="What it is doing, or how it ended.")]
     rate: Annotated[int, _RATE]
-    total: Annotated[int, Meta(description="How many rows it was about when it began, or about how many.")]
+    total: Annotated[
+        int,
+        Meta(
+            description="How many rows it was about when it began; where counting took too long an estimate, with two digits that are not 0."
+        ),
+    ]
     seen: Annotated[int, Meta(description="How many of those it has passed.")]
     done: Annotated[int, Meta(description="What came of it: rows redriven, invocations made.")]
     last_error: Annotated[str | None, Meta(description="Why its last step failed, if it did; it is taken again.")]

@@ -14,7 +14,8 @@ def matching(rows: str, parameters: Mapping[str, Any], seconds: float = _SECONDS
     """How many rows `rows`, which is `FROM … WHERE …`, has.
 
     When it takes longer than `seconds` to count them it is the planner's estimate, which is good enough to begin something
-    by, and no reason not to: that there are too many to be counted is when somebody needs it most.
+    by, and no reason not to: that there are too many to be counted is when somebody needs it most. It has two digits that
+    are not 0, so that nobody takes it for a count.
     """
     with db.atomic():
         try:
@@ -30,4 +31,4 @@ def matching(rows: str, parameters: Mapping[str, Any], seconds: float = _SECONDS
             "Plan Rows"
         ]
         # Too many to count is not none.
-        return max(1, estimate)
+        return max(1, int(float(f"{estimate:.1e}")))
