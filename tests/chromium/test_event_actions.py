@@ -111,6 +111,24 @@ class TestEvent:
         assert '"amount": 16.5' in copied
         assert "$KONGFLOW_KEY" in copied
 
+    @pytest.mark.parametrize(("works", "says"), [("true", "Copied"), ("false", "Selected")])
+    def test_without_a_clipboard_it_is_selected_and_copied_as_far_as_that_works(
+        self, page: Page, console: Console, works: str, says: str
+    ) -> None:
+        # As over plain HTTP from another host.
+        page.add_init_script(
+            f"""Object.defineProperty(Navigator.prototype, "clipboard", {{ get: () => undefined }});
+                document.execCommand = (command) => {{ window.asked = command; return {works}; }};"""
+        )
+        page.goto(event(console, "order-1004"))
+
+        page.get_by_role("button", name="Copy as curl").click()
+        expect(page.get_by_role("button", name=says)).to_be_visible()
+
+        assert page.evaluate("window.asked") == "copy"
+        assert page.evaluate("getSelection().toString()").startswith('curl -s "$KONGFLOW_URL/api/v1/events"')
+        expect(page.get_by_role("button", name="Copy as curl")).to_be_visible()
+
     def test_it_is_replayed_to_one_dispatcher(self, page: Page, console: Console) -> None:
         page.goto(event(console, "order-1004"))
 
