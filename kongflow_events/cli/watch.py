@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from kongflow_events.cli import output
-from kongflow_events.cli.client import call
+from kongflow_events.cli.client import insist, read
 
 _POLL_SECONDS: Final = 0.3
 
@@ -38,8 +38,12 @@ def confirm(question: str, sure: bool) -> None:
 def follow(what: str, started: dict[str, Any], did: str, *, wait_for_it: bool, as_json: bool) -> None:
     """Show how far an operation at `/api/v1/{what}/{id}` is until it ends; ends with 1 unless it was done.
 
-    `did` says what its number counts. An interrupt ends the watching, not the operation.
+    `did` says what its number counts. An interrupt ends the watching, not the operation; a service that is away does after
+    five minutes.
     """
+    # First of all: however the watching ends, what was begun can be found again.
+    if wait_for_it:
+        click.echo(f"begun as {what}/{started['id']}", err=True)
     try:
         shown = _watch(what, started) if wait_for_it else started
     except KeyboardInterrupt:
@@ -66,4 +70,4 @@ def _watch(what: str, operation: dict[str, Any]) -> dict[str, Any]:
             if operation["state"] != "RUNNING":
                 return operation
             time.sleep(_POLL_SECONDS)
-            operation = call("GET", f"/api/v1/{what}/{operation['id']}")
+            operation = read(insist("GET", f"/api/v1/{what}/{operation['id']}"))

@@ -10,7 +10,7 @@ from kongflow_events import errors, models, words
 from kongflow_events.console import asking, door
 from kongflow_events.console.visits import Done, View, Visit
 from kongflow_events.services import bulk_operations, redrive
-from kongflow_events.store import console_dead_letters, console_dispatchers
+from kongflow_events.store import console_dead_letters, console_dispatchers, console_overview
 from kongflow_events.store.redrives import Wanted
 
 _PAGE: Final = 25
@@ -38,7 +38,8 @@ class DeadLetters:
             "called": console_dispatchers.called([one.dispatchable for one in found.items if one.dispatchable]),
             "redrive": visit.at("dead", "redrive", **asking.asked(wanted)),
             **asking.ways(visit, "dead", asking.asked(wanted), before, found.next),
-            "tabs": [(kind, visit.at("dead", of=kind)) for kind in KINDS],
+            "tabs": _tabs(visit),
+            "most": console_overview.MOST,
             "operations": [(one, progress(one)) for one in operations.items],
             "filtered": wanted != Wanted(of=wanted.of),
         }
@@ -138,6 +139,14 @@ class StopRedrive:
         )
 
 
+class Tab(NamedTuple):
+    """The way to one of the two lists, and how many are in it: none is counted beyond one more than the overview's most."""
+
+    kind: str
+    to: str
+    number: int
+
+
 class Progress(NamedTuple):
     """How far an operation is: rows passed of those that there were, and whether it goes on."""
 
@@ -153,6 +162,12 @@ def progress(operation: models.BulkOperation) -> Progress:
     seen = operation.total if operation.state == "DONE" else min(operation.seen, operation.total)
     percent = 100 if operation.state == "DONE" else round(100 * seen / max(operation.total, 1))
     return Progress(seen, operation.total, operation.state == "RUNNING", percent)
+
+
+def _tabs(visit: Visit) -> list[Tab]:
+    counted = console_overview.dead(visit.environment.id)
+    numbers = {redrive.INVOCATIONS: counted.invocations, redrive.DELIVERIES: counted.deliveries}
+    return [Tab(kind, visit.at("dead", of=kind), numbers[kind]) for kind in KINDS]
 
 
 def _wanted(visit: Visit) -> Wanted:

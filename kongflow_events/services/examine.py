@@ -20,6 +20,8 @@ _SILENT: Final = 30.0
 # A share of the server's connections.
 _CROWDED: Final = 0.8
 _BATCH: Final = 500
+# Environments that are named where something waits in many.
+_WORST: Final = 3
 
 
 class Finding(NamedTuple):
@@ -43,8 +45,8 @@ def examine_database(current: settings.Settings) -> Iterator[Finding]:
     yield from _clocks()
     yield _relays(examinations.beats())
     yield from _owed(examinations.owed())
-    yield _dead(examinations.dead() + sum(one.dead for one in examinations.owed()))
-    yield _targets(*examinations.targets())
+    yield _dead(examinations.dead())
+    yield _targets(examinations.failing())
     yield _secrets()
     yield _snapshots(health.oldest_holder(), current.snapshot_alarm)
 
@@ -115,18 +117,29 @@ def _owed(found: list[examinations.Owed]) -> Iterator[Finding]:
         yield Finding("outbox", "ok", "nothing is owed")
 
 
-def _dead(count: int) -> Finding:
-    if not count:
+def _dead(found: list[examinations.Dead]) -> Finding:
+    if not found:
         return Finding("dead letters", "ok", "none")
     cure = "kongflow-events dead list says why; mend that, then kongflow-events dead redrive --all"
-    return Finding("dead letters", "warning", str(count), cure)
+    where = _where([(one.environment, one.number) for one in found])
+    return Finding("dead letters", "warning", f"{sum(one.number for one in found)}{where}", cure)
 
 
-def _targets(resting: int, disabled: int) -> Finding:
-    if not resting and not disabled:
+def _targets(found: list[examinations.Failing]) -> Finding:
+    if not found:
         return Finding("targets", "ok", "none is failing")
     cure = "kongflow-events dispatchers show says since when; once mended, kongflow-events dispatchers enable"
-    return Finding("targets", "warning", f"{resting} failing and left alone, {disabled} disabled for it", cure)
+    resting, disabled = sum(one.resting for one in found), sum(one.disabled for one in found)
+    where = _where([(one.environment, one.resting + one.disabled) for one in found])
+    return Finding("targets", "warning", f"{resting} failing and left alone, {disabled} disabled for it{where}", cure)
+
+
+def _where(found: list[tuple[str | None, int]]) -> str:
+    """The worst environments, each with its number, and how many there are in all the others."""
+    worst = [(name, number) for name, number in found if name][:_WORST]
+    elsewhere = sum(number for _, number in found) - sum(number for _, number in worst)
+    said = [f"{number} in {name}" for name, number in worst] + ([f"{elsewhere} elsewhere"] if elsewhere else [])
+    return f": {', '.join(said)}" if worst else ""
 
 
 def _secrets() -> Finding:

@@ -24,18 +24,37 @@ _OWED = f"""
 SELECT kind, count(*) AS rows,
        count(*) FILTER (WHERE died_at IS NULL AND kind <> 'post' AND hint_at < now() - interval '1 minute') AS forgotten,
        count(*) FILTER (WHERE died_at IS NULL AND lease_until < now() - interval '5 minutes') AS abandoned,
-       count(died_at) AS dead,
        COALESCE(extract(epoch FROM now() - min(due_at) FILTER (WHERE died_at IS NULL)), 0)::float AS oldest
   FROM (SELECT * FROM outbox LIMIT {MOST}) AS looked_at
  GROUP BY kind ORDER BY kind
 """
 
-_TARGETS = """
-SELECT count(*) FILTER (WHERE opened_at IS NOT NULL AND disabled_at IS NULL) AS open, count(disabled_at) AS disabled
-  FROM targets WHERE opened_at IS NOT NULL OR disabled_at IS NOT NULL
+# One row for each environment that has some, the worst first; its name as commands take it.
+_BY_ENVIRONMENT = """
+SELECT counted.*, organizations.slug || '/' || projects.slug || '/' || lower(environments.type) AS environment
+  FROM counted
+  LEFT JOIN runtime_environments AS environments ON environments.id = environment_id
+  LEFT JOIN projects ON projects.id = environments.project_id
+  LEFT JOIN organizations ON organizations.id = environments.organization_id
 """
 
-_DEAD = f"SELECT count(*) AS dead FROM (SELECT FROM invocations WHERE died_at IS NOT NULL LIMIT {MOST}) AS looked_at"
+_TARGETS = f"""
+WITH counted AS (
+    SELECT environment_id, count(*) FILTER (WHERE disabled_at IS NULL) AS resting, count(disabled_at) AS disabled
+      FROM targets JOIN event_dispatchers ON event_dispatchers.id = dispatcher_id
+     WHERE opened_at IS NOT NULL OR disabled_at IS NOT NULL GROUP BY environment_id
+) {_BY_ENVIRONMENT} ORDER BY resting + disabled DESC, environment
+"""
+
+_DEAD = f"""
+WITH dead AS (
+    (SELECT environment_id FROM invocations WHERE died_at IS NOT NULL LIMIT {MOST})
+    UNION ALL
+    (SELECT lane FROM outbox WHERE kind = 'deliver' AND hint_at = 'infinity' AND died_at IS NOT NULL LIMIT {MOST})
+), counted AS (
+    SELECT environment_id, count(*) AS number FROM dead GROUP BY environment_id
+) {_BY_ENVIRONMENT} ORDER BY number DESC, environment
+"""
 
 _NEWEST = "SELECT id, created_at FROM event_records ORDER BY created_at DESC LIMIT 50"
 
@@ -54,12 +73,26 @@ class Owed(msgspec.Struct, frozen=True):
 
     kind: str
     rows: int
-    # Those that no worker was told of for a minute, those whose lease ran out five minutes ago, and dead deliveries.
+    # Those that no worker was told of for a minute, and those whose lease ran out five minutes ago.
     forgotten: int
     abandoned: int
-    dead: int
     # Seconds since the first of those that are not dead was due.
     oldest: float
+
+
+class Dead(msgspec.Struct, frozen=True):
+    """How many dead letters an environment has; it is called `organization/project/type`, None where it is gone."""
+
+    environment: str | None
+    number: int
+
+
+class Failing(msgspec.Struct, frozen=True):
+    """How many targets of an environment are left alone because they fail, and how many the service has disabled."""
+
+    environment: str
+    resting: int
+    disabled: int
 
 
 class Beat(msgspec.Struct, frozen=True):
@@ -80,16 +113,14 @@ def owed() -> list[Owed]:
     return [Owed(**row) for row in db.rows(_OWED)]
 
 
-def dead() -> int:
-    """How many invocations are dead letters, up to MOST."""
-    found: int = db.rows(_DEAD)[0]["dead"]
-    return found
+def dead() -> list[Dead]:
+    """The environments with dead letters, the worst first, by the first MOST of each kind."""
+    return [Dead(row["environment"], row["number"]) for row in db.rows(_DEAD)]
 
 
-def targets() -> tuple[int, int]:
-    """How many targets are left alone because they fail, and how many the service has disabled."""
-    row = db.rows(_TARGETS)[0]
-    return row["open"], row["disabled"]
+def failing() -> list[Failing]:
+    """The environments whose targets fail, the worst first."""
+    return [Failing(row["environment"], row["resting"], row["disabled"]) for row in db.rows(_TARGETS)]
 
 
 def beats() -> list[Beat]:

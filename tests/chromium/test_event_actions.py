@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.chromium.conftest import Console
+from tests.chromium.conftest import Console, Visitor
 from tests.processes import query
 
 pytestmark = pytest.mark.slow
@@ -36,6 +36,9 @@ class TestOverview:
     def test_its_figures_lead_to_what_they_count(self, page: Page, console: Console) -> None:
         page.goto(console.at("overview"))
 
+        page.get_by_role("link", name="Due now").click()
+        assert page.url.endswith("/overview#backlog")
+        expect(page.get_by_role("heading", name="What is owed")).to_be_in_viewport()
         page.get_by_role("link", name="Dead letters").last.click()
 
         expect(page.get_by_role("heading", level=1)).to_have_text("Dead letters")
@@ -66,9 +69,19 @@ class TestEvents:
         page.get_by_role("link", name="Newest").click()
         expect(page.locator("tbody tr").first).to_contain_text(first.splitlines()[0])
 
-    def test_a_filter_that_means_nothing_is_told(self, page: Page, console: Console) -> None:
+    def test_a_filter_that_means_nothing_is_told(self, page: Page, console: Console, visitors: list[Visitor]) -> None:
         page.goto(console.at("events"))
 
+        page.get_by_label("From (UTC)").fill("yesterday")
+        page.get_by_role("button", name="Find").click()
+
+        expect(page.get_by_role("alert")).to_contain_text("A time is like 2026-06-17")
+        expect(page.locator("tbody tr")).to_have_count(0)
+        expect(page.get_by_label("From (UTC)")).to_have_value("yesterday")
+        # The browser's own line about the 422.
+        [complaint] = visitors[-1].complaints
+        assert "422" in complaint
+        visitors[-1].complaints.clear()
         page.get_by_label("From (UTC)").fill("2026-06-17T09:30")
         page.get_by_role("button", name="Find").click()
         expect(page.locator("tbody tr").first).to_be_visible()
@@ -97,6 +110,24 @@ class TestEvent:
         assert copied.startswith('curl -s "$KONGFLOW_URL/api/v1/events"')
         assert '"amount": 16.5' in copied
         assert "$KONGFLOW_KEY" in copied
+
+    @pytest.mark.parametrize(("works", "says"), [("true", "Copied"), ("false", "Selected")])
+    def test_without_a_clipboard_it_is_selected_and_copied_as_far_as_that_works(
+        self, page: Page, console: Console, works: str, says: str
+    ) -> None:
+        # As over plain HTTP from another host.
+        page.add_init_script(
+            f"""Object.defineProperty(Navigator.prototype, "clipboard", {{ get: () => undefined }});
+                document.execCommand = (command) => {{ window.asked = command; return {works}; }};"""
+        )
+        page.goto(event(console, "order-1004"))
+
+        page.get_by_role("button", name="Copy as curl").click()
+        expect(page.get_by_role("button", name=says)).to_be_visible()
+
+        assert page.evaluate("window.asked") == "copy"
+        assert page.evaluate("getSelection().toString()").startswith('curl -s "$KONGFLOW_URL/api/v1/events"')
+        expect(page.get_by_role("button", name="Copy as curl")).to_be_visible()
 
     def test_it_is_replayed_to_one_dispatcher(self, page: Page, console: Console) -> None:
         page.goto(event(console, "order-1004"))

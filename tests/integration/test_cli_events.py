@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from http.server import BaseHTTPRequestHandler
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,37 @@ def test_an_import_waits_while_the_service_is_full_and_away(monkeypatch: pytest.
 
     bodies: list[Any] = [json.loads(call.body) for call in target.calls]
     assert bodies == [{"events": [{"name": "a", "id": "1"}], "options": {}}] * 3
+
+
+def test_a_redrive_is_named_and_watched_on_while_the_service_is_full_and_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = {"id": "7", "state": "RUNNING", "total": 2, "seen": 0, "done": 0}
+    ended = {"id": "7", "state": "DONE", "total": 2, "seen": 2, "done": 2}
+    said = iter([(200, {"total": 2}), (200, begun), (503, {}), (429, {}), (200, ended)])
+
+    class Wavering(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, answer = next(said)
+            self.send_response(status)
+            self.send_header("Retry-After", "0")
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        do_GET = do_POST
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Wavering) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setenv("KONGFLOW_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("KONGFLOW_KEY", "tr_dev_x")
+        result = run("dead", "redrive", "--all", "--yes")
+        server.shutdown()
+
+    assert (result.exit_code, result.stdout) == (0, "7  DONE  2 redriven\n")
+    assert result.stderr.startswith("begun as redrives/7\n")
+    assert list(said) == []
 
 
 def test_times_that_are_over_are_not_asked_for_again() -> None:

@@ -74,6 +74,12 @@ class TestFigures:
 
         assert found == {"deliver": (0, 0), "invoke": (0, 0), "post": (1, 1)}
 
+    def test_what_is_due_leads_to_what_it_is(self, browser: Browser, alice: Api) -> None:
+        page = browser.get(f"/console/env/{alice.environment.id}/overview").text
+
+        assert '<a id="to-due-now" href="#backlog">' in page
+        assert page.count('id="backlog"') == 1
+
     def test_a_busy_minute_is_estimated_from_its_end(self, alice: Api) -> None:
         with db.unit():
             now = db.now().replace(second=0, microsecond=0)

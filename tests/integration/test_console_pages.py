@@ -14,9 +14,10 @@ from falcon import testing
 from kongflow_events import models, vault, words
 from kongflow_events.console import strips
 from kongflow_events.services import deliver, ingest, invoke, keys
-from kongflow_events.store import console_dispatchers, console_runs, db
+from kongflow_events.store import console_dispatchers, console_overview, console_runs, db
 from tests import factory
 from tests.browser import Browser
+from tests.console import Built
 
 
 class Place:
@@ -76,6 +77,16 @@ def alice(client: testing.TestClient) -> Place:
 def cells(page: str) -> int:
     """How many rows the page's first table has."""
     return page.partition("<tbody>")[2].partition("</tbody>")[0].count("<tr>")
+
+
+def text(page: str) -> str:
+    """What a page says."""
+    return Built(page).text
+
+
+def leads(place: Place, link: str) -> list[str]:
+    """Where a link of the overview leads."""
+    return re.findall(rf'<a id="{link}" href="([^"]*)"', place.get("overview"))
 
 
 CHANGES = [
@@ -292,6 +303,26 @@ class TestDeadLetters:
         assert "a bad day" in alice.get("dead", of="deliveries", name="order.paid")
         assert alice.post("dead/dismiss-one", of="deliveries", id="late").status_code == 303
         assert cells(alice.get("dead", of="deliveries")) == 0
+
+    def test_the_way_from_the_overview_to_them_leads_where_there_are_some(self, alice: Place) -> None:
+        assert leads(alice, "to-dead-letters") == [alice.at("dead")]
+        assert "Invocations 1 Deliveries 0" in text(alice.get("dead"))
+        assert "No dead deliveries Dead invocations : 1." in text(alice.get("dead", of="deliveries"))
+
+        alice.post("dead/dismiss-one", of="invocations", id=alice.dead)
+        assert "No dead invocations Nothing has used up its attempts." in text(alice.get("dead"))
+        with db.unit():
+            ingest.ingest_send_event(alice.environment, factory.event(id="late"))
+            db.run("UPDATE outbox SET died_at = now(), hint_at = 'infinity', attempts = 5")
+
+        assert leads(alice, "to-dead-letters") == [alice.at("dead?of=deliveries")]
+        assert "Invocations 0 Deliveries 1" in text(alice.get("dead"))
+        assert "No dead invocations Dead deliveries : 1." in text(alice.get("dead"))
+
+    def test_more_than_are_counted_are_said_to_be_more(self, alice: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(console_overview, "dead", lambda _: console_overview.Dead(10_001, 10_000))
+
+        assert "Invocations over 10,000 Deliveries 10,000" in text(alice.get("dead"))
 
     def test_a_redrive_shows_how_far_it_is_until_it_is_stopped(self, alice: Place) -> None:
         begun = alice.post("dead/redrive?name=order.paid", rate="10").headers["location"]

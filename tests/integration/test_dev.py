@@ -39,6 +39,13 @@ def dev(home: Path, port: int) -> Iterator[tuple[Http, int]]:
         yield http, process.pid
 
 
+def printed_link(home: Path) -> str:
+    """The console's link, which `dev` prints for whoever started it."""
+    printed = home.parent / "dev.log"
+    eventually(lambda: "/console/link/" in printed.read_text(), 40)
+    return next(word for word in printed.read_text().split() if "/console/link/" in word)
+
+
 def register(http: Http, *slugs: str) -> None:
     for slug in slugs:
         body = {"id": slug, "name": slug, "version": "1.0.0", "trigger": {"event": "order.paid"}}
@@ -66,9 +73,7 @@ def test_the_example_of_the_readme_works_and_a_second_start_finds_everything(hom
 
 def test_the_printed_link_opens_the_console_once(home: Path) -> None:
     with dev(home, free_port()):
-        printed = home.parent / "dev.log"
-        eventually(lambda: "/console/link/" in printed.read_text(), 40)
-        link = next(word for word in printed.read_text().split() if "/console/link/" in word)
+        link = printed_link(home)
         browser = build_opener(HTTPCookieProcessor())
 
         with browser.open(link) as page:

@@ -103,8 +103,34 @@ def test_orphaned_work_dead_letters_and_failing_targets_are_found_with_their_cur
     assert (found["deliver"]["level"], "1 that no worker is told of" in found["deliver"]["said"]) == ("problem", True)
     assert (found["post"]["level"], "1 left by workers that are gone" in found["post"]["said"]) == ("warning", True)
     assert (found["dead letters"]["level"], found["dead letters"]["said"]) == ("warning", "1")
-    assert found["targets"]["said"] == "1 failing and left alone, 1 disabled for it"
+    assert found["targets"]["said"] == "1 failing and left alone, 1 disabled for it: 2 in alice/alice/development"
     assert all(one["cure"] for one in found.values() if one["level"] != "ok")
+
+
+def test_the_environments_with_the_most_dead_letters_are_named(here: str) -> None:
+    def harm() -> None:
+        for name, number in (("few", 1), ("most", 4), ("some", 2), ("more", 3)):
+            environment = factory.environment(name)
+            rule = factory.dispatcher(environment, to=factory.to_url("http://127.0.0.1:9/"))
+            for _ in range(number):
+                ingest.ingest_send_event(environment, factory.event())
+            db.run(
+                """INSERT INTO invocations (environment_id, event_record_id, dispatcher_id, dispatcher_event,
+                                            dispatchable, status, died_at)
+                   SELECT environment_id, id, %s, name, '{}', 'DEAD', now() FROM event_records WHERE environment_id = %s""",
+                (rule, environment.id),
+            )
+        # And a delivery of the worst.
+        db.run(
+            """UPDATE outbox SET hint_at = 'infinity', died_at = now()
+                WHERE subject_id = (SELECT max(subject_id::text)::uuid FROM outbox WHERE lane = (
+                    SELECT id FROM runtime_environments WHERE project_id = (SELECT id FROM projects WHERE slug = 'most')))"""
+        )
+
+    within(here, harm)
+    said = examine("--no-broker")[1]["dead letters"]["said"]
+
+    assert said == "11: 5 in most/most/development, 3 in more/more/development, 2 in some/some/development, 1 elsewhere"
 
 
 def test_warnings_alone_have_a_code_of_their_own(here: str) -> None:

@@ -93,7 +93,17 @@ class Page(NamedTuple):
 
 
 RUN: Final = {
-    "README.md": Page("dev", ('"status":"PENDING"', "delivered", "whsec_", "control character"), A_DEAD_LETTER),
+    "README.md": Page(
+        "dev",
+        (
+            '"status":"PENDING"',
+            "delivered",
+            "payload.amount: $gt 10 does not hold for 5",
+            "whsec_",
+            "control character",
+        ),
+        A_DEAD_LETTER,
+    ),
     "webhooks.md": Page("dev", ('"type":"WEBHOOK"', '/v2/hooks"')),
     "first-event.md": Page("dev", ('"status":"PENDING"', "it does not match", "SUCCEEDED")),
     "come-from-trigger.md": Page("dev", ("name: 'order.paid'", '"status":"PENDING"', "SUCCEEDED"), AN_APP),

@@ -2,12 +2,22 @@
 document.addEventListener("click", async (click) => {
   const button = click.target.closest("button[data-copy]");
   if (!button) return;
-  const text = document.getElementById(button.dataset.copy).textContent;
-  await navigator.clipboard.writeText(text);
-  const said = button.textContent;
-  button.textContent = "Copied";
-  setTimeout(() => { button.textContent = said; }, 1500);
+  button.dataset.said ??= button.textContent;
+  button.textContent = await copied(document.getElementById(button.dataset.copy)) ? "Copied" : "Selected";
+  setTimeout(() => { button.textContent = button.dataset.said; }, 1500);
 });
+
+// Over plain HTTP from another host there is no clipboard, and a browser may refuse the one there is: then the text is
+// selected, so that a key copies it if nothing else does.
+async function copied(place) {
+  try {
+    await navigator.clipboard.writeText(place.textContent);
+    return true;
+  } catch {
+    getSelection().selectAllChildren(place);
+    return document.execCommand("copy");
+  }
+}
 
 // One menu at a time, and none once somebody looks elsewhere.
 document.addEventListener("click", (click) => {
