@@ -125,9 +125,7 @@ class _Bulk(Answer, frozen=True, kw_only=True):
     rate: Annotated[int, _RATE]
     total: Annotated[
         int,
-        Meta(
-            description="How many rows it was about when it began; where counting took too long an estimate, with two digits that are not 0."
-        ),
+        Meta(description="How many rows it was about when it began, or an estimate of two digits and zeros."),
     ]
     seen: Annotated[int, Meta(description="How many of those it has passed.")]
     done: Annotated[int, Meta(description="What came of it: rows redriven, invocations made.")]
