@@ -23,6 +23,7 @@ from tests.servers import RabbitMQ, eventually, free_port
 pytestmark = pytest.mark.slow
 
 RULES, DASHBOARD = ROOT / "docs" / "alerts.yml", ROOT / "docs" / "grafana.json"
+RUNBOOK, METRICS = ROOT / "docs" / "recover.md", ROOT / "docs" / "metrics.md"
 CASES = ROOT / "tests" / "data" / "alerts_test.yml"
 TOKEN = "a-token-for-prometheus"
 # A histogram is there by its samples.
@@ -108,7 +109,26 @@ def test_rules_and_dashboard_name_only_series_that_there_are_and_the_dashboard_a
 
     assert names_in(" ".join(rule["expr"] for rule in rules)) <= there
     assert names_in(" ".join(expressions())) == there
-    assert all({"summary", "description"} == set(rule["annotations"]) for rule in rules)
+    assert all({"summary", "description", "runbook"} == set(rule["annotations"]) for rule in rules)
+
+
+def test_every_alert_leads_to_a_section_and_stands_in_the_tables() -> None:
+    rules = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]
+    page = RUNBOOK.read_text(encoding="utf-8")
+    sections = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.*)$", page, re.MULTILINE)}
+    table = page.partition("## From an alert")[2].partition("\n## ")[0]
+    led = {
+        (name, level, anchor)
+        for names, level, anchor in re.findall(r"^\| (`\w.*?) \| (\w+) \| .*?\]\(#([\w-]+)\)", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+
+    assert {anchor for _, _, anchor in led} <= sections
+    assert {(name, level, f"docs/recover.md#{anchor}") for name, level, anchor in led} == {
+        (rule["alert"], rule["labels"]["severity"], rule["annotations"]["runbook"]) for rule in rules
+    }
+    listed = METRICS.read_text(encoding="utf-8").partition("| Alert | Fires when |")[2]
+    assert [rule["alert"] for rule in rules if f"`{rule['alert']}`" not in listed] == []
 
 
 def test_it_finds_every_documented_series_of_real_processes_and_understands_the_dashboard(
