@@ -116,6 +116,7 @@ RUN: Final = {
     "deploy.md": Page(
         "servers", ("nothing to do", "KONGFLOW_KEY", "added olga as operator", "ExecStart", "client_max_body_size")
     ),
+    "console.md": Page("servers", ("added olga as operator", "victor")),
     "operate.md": Page("servers", ("✓", "revoked", "resealed")),
     "recover.md": Page("servers", ("✓", "redriven"), A_DEAD_LETTER),
 }
