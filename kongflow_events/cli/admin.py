@@ -159,9 +159,9 @@ def database() -> Iterator[Any]:
     except errors.NotFound as error:
         output.fail(error.message, output.NOTHING)
     except errors.Refused as error:
-        output.fail(error.message)
+        output.fail(output.mistakes(error.issues) or error.message)
     except db.AWAY as error:
-        output.fail(f"the database is away: {str(error).strip()}", output.UNREACHABLE)
+        output.fail(f"the database is away: {' '.join(str(error).split())}", output.UNREACHABLE)
     finally:
         db.close()
 

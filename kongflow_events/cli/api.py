@@ -42,6 +42,9 @@ def send(name: str, as_json: bool, **given: Any) -> None:
         output.show_json(sent)
     else:
         click.echo(f"{output.plain(sent['id'])}  {output.plain(sent['name'])}  {_state(sent)}")
+    if sent["deliveredAt"] or sent["cancelledAt"]:
+        # It is answered as it was, whatever this one says.
+        click.echo("an event of this id was there already: nothing was stored", err=True)
 
 
 @click.group()
@@ -110,7 +113,13 @@ def _section(head: list[str], rows: list[list[str]]) -> None:
 
 
 def _invocation(one: dict[str, Any]) -> list[str]:
-    return [one["id"], invocations.target(one), one["status"], str(one["attempts"]), one["reason"] or "-"]
+    return [
+        one["id"],
+        invocations.target(one),
+        one["status"],
+        str(one["attempts"]),
+        one["reason"] or one["lastError"] or "-",
+    ]
 
 
 def _state(event: dict[str, Any]) -> str:

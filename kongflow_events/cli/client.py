@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 import click
 import urllib3
 
+from kongflow_events import errors
 from kongflow_events.cli import output
 
 _DEFAULT_URL: Final = "http://127.0.0.1:8030"
@@ -142,8 +143,14 @@ def read(response: urllib3.BaseHTTPResponse) -> Any:
     except ValueError:
         output.fail(f"{where()} answered {response.status} and no JSON; is it KongFlow Events?", output.UNREACHABLE)
     if response.status != 200:  # noqa: PLR2004 - the API's only success
-        output.fail(f"{answer.get('error', answer)} ({response.status})", _code(response.status))
+        output.fail(f"{_refused(answer)} ({response.status})", _code(response.status))
     return answer
+
+
+def _refused(answer: dict[str, Any]) -> str:
+    """Why, for people: the mistakes one by one, where there are several."""
+    issues = [errors.Issue(**one) for one in answer.get("issues") or ()]
+    return output.mistakes(issues) or str(answer.get("error", answer))
 
 
 def _code(status: int) -> int:

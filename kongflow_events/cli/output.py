@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NoReturn
 
 import click
+
+from kongflow_events import errors
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -49,6 +51,11 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 def plain(text: str) -> str:
     """A text on one line, with its control characters written out."""
     return text.translate(_CONTROLS)
+
+
+def mistakes(issues: Iterable[errors.Issue]) -> str:
+    """What is wrong with what was given, each with its place; empty when nothing is."""
+    return "; ".join(f"{one.path}: {one.message}" if one.path else one.message for one in issues)
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:

@@ -6,6 +6,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -125,8 +126,14 @@ class _Memory:
         return one in self._known
 
 
+def _clock(line: Line) -> str:
+    """When that was, by the service's clock; that of a look where the line does not say."""
+    at = line.get("completedAt") or line.get("createdAt") or datetime.now(UTC).isoformat()
+    return str(at)[11:19]
+
+
 def _show(line: Line) -> None:
-    clock = click.style(time.strftime("%H:%M:%S"), dim=True)
+    clock = click.style(_clock(line), dim=True)
     if line["type"] == "gap":
         click.echo(f"{clock}  … {line['message']}", err=True)
     elif line["type"] == "event":

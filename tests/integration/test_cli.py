@@ -140,10 +140,10 @@ class TestApi:
         [
             (["events", "show", "nope"], 3, "error: Event not found (404)\n"),
             (["events", "list", "--name", "nope"], 3, "nothing found\n"),
-            (["events", "list", "--limit", "1000"], 1, "error: Code: invalid_type ~ Path: limit"),
+            (["events", "list", "--limit", "1000"], 1, "error: limit: "),
             (["send", "a", "--payload", "{a"], 2, "column 2"),
             (["dispatchers", "add", "--event", "a"], 2, "give one of --job-version"),
-            (["dispatchers", "add", "--event", "a", "--url", "nonsense"], 1, "error: Code: invalid_string"),
+            (["dispatchers", "add", "--event", "a", "--url", "nonsense"], 1, "error: dispatchable.url: "),
             (["send"], 2, "Missing argument 'NAME'"),
         ],
     )

@@ -93,6 +93,21 @@ class TestEvents:
         assert last.splitlines()[0].endswith(f"{factory.JOB_EVENT}  before")
         assert run("tail", "--for", "0").stdout == ""
 
+    def test_tail_says_when_each_event_came_and_not_when_it_was_looked_at(self) -> None:
+        run("send", factory.JOB_EVENT, "--id", "old")
+        with db.unit():
+            db.run("UPDATE event_records SET created_at = '2026-01-02T03:04:05Z'")
+
+        assert run("tail", "--last", "1", "--for", "0").stdout.startswith("03:04:05  ")
+
+    def test_who_sends_an_id_again_is_told_that_nothing_was_stored(self) -> None:
+        first = run("send", factory.JOB_EVENT, "--id", "again", "--payload", "1")
+        factory.work()
+        second = run("send", factory.JOB_EVENT, "--id", "again", "--payload", "2")
+
+        said = "an event of this id was there already: nothing was stored\n"
+        assert (first.stderr, second.stderr) == ("", said)
+
     def test_what_strangers_write_commands_no_terminal(self) -> None:
         name, written = "e\x1b]0;taken\x07\x9b2J", r"e\u001b]0;taken\u0007\u009b2J"
         sent = run("send", name, "--id", name, "--payload", json.dumps({"a": name}))

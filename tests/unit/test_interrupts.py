@@ -23,6 +23,31 @@ def test_whoever_waits_is_told_whenever_the_signal_comes() -> None:
             killer.join()
 
 
+def test_whoever_waits_without_end_is_told_by_whichever_thread_gets_the_signals() -> None:
+    def kill() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+
+    for _ in range(100):
+        with until_interrupted() as stopping:
+            killer = threading.Timer(0.002, kill)
+            killer.start()
+            assert stopping.wait(20)
+            killer.join()
+
+
+def test_another_signal_ends_no_wait() -> None:
+    handled: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: handled.append(number))
+    try:
+        with until_interrupted() as stopping:
+            threading.Timer(0.01, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
+            assert not stopping.wait(0.1)
+            assert handled == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_a_second_signal_changes_nothing_and_who_waits_later_is_told_too() -> None:
     with until_interrupted() as stopping:
         assert not stopping.wait(0)
