@@ -224,7 +224,12 @@ class TestInterrupted:
     def begun(self, silent: socket.socket, *words: str, **streams: Any) -> subprocess.Popen[bytes]:
         host, port = silent.getsockname()
         environ = {**os.environ, "KONGFLOW_URL": f"http://{host}:{port}", "KONGFLOW_KEY": "tr_dev_x"}
-        return subprocess.Popen([BIN / "kongflow-events", *words], env=environ, **streams)
+        # Whoever runs the tests in a shell's background has SIGINT ignored, and so would what they start.
+        as_in_a_terminal = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen([BIN / "kongflow-events", *words], env=environ, **streams)
+        finally:
+            signal.signal(signal.SIGINT, as_in_a_terminal)
 
     @pytest.mark.parametrize(
         "words", ["send a", "events list --json", "dead list", "stats", "export", "import events.jsonl"]
