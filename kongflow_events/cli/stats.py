@@ -43,8 +43,10 @@ def stats(last: str, slots: int | None, plot: bool, as_json: bool) -> None:
     Example: kongflow-events stats --last 24h --plot
     """
     width = max(10, min(_WIDEST, shutil.get_terminal_size().columns - _MARGIN))
-    since = datetime.now(UTC) - _duration(last)
-    found = call("GET", "/api/v1/statistics", since=_text(since), slots=slots or (width if plot else 12))
+    # What came in the second that has just begun is shown too.
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    window = {"since": _text(until - _duration(last)), "until": _text(until)}
+    found = call("GET", "/api/v1/statistics", **window, slots=slots or (width if plot else 12))
     if as_json:
         output.show_json(found)
     elif plot:
@@ -83,8 +85,8 @@ def _charts(found: dict[str, Any]) -> Iterator[str]:
             scale = str(top) if number == 0 else "0" if number == _HEIGHT - 1 else ""
             yield f"{scale:>{_MARGIN - 3}} │{click.style(line, fg=colour)}"
         yield ""
-    end = found["slots"][-1]["at"]
-    yield f"{'':>{_MARGIN - 2}}{found['since']}  to  {end}"
+    end = datetime.fromisoformat(found["since"]) + timedelta(seconds=found["seconds"] * len(found["slots"]))
+    yield f"{'':>{_MARGIN - 2}}{found['since']}  to  {_text(end)}"
 
 
 def bars(values: Sequence[int], top: int) -> list[str]:

@@ -132,6 +132,9 @@ def test_webhook(webhook_id: str, seconds: float, as_json: bool) -> None:
 
     Example: kongflow-events webhooks test 019ab6d2-4c5e-7c1a-8a55-0d8f3f1b7e42
     """
+    if waits := _why_it_waits(webhook_id):
+        # Whoever waits for a moment would wait in vain, and leave an event that nobody is called for.
+        output.fail(waits)
     made = call("POST", f"{RULES}/{segment(webhook_id)}/test")
     told = _first_attempt(made, time.monotonic() + seconds)
     if told["status"] == "PENDING":
@@ -142,7 +145,9 @@ def test_webhook(webhook_id: str, seconds: float, as_json: bool) -> None:
     elif told["attemptList"]:
         _show_attempt(told)
     else:
-        click.echo(output.plain(told["reason"]) if told["reason"] else _why_not_called(webhook_id))
+        click.echo(
+            output.plain(told["reason"] or _why_it_waits(webhook_id) or "not called in time: is a poster running?")
+        )
     if told["status"] != "SUCCEEDED":
         raise SystemExit(output.FAILED)
 
@@ -248,13 +253,13 @@ def _first_attempt(invocation: dict[str, Any], until: float) -> dict[str, Any]:
         time.sleep(_POLL_SECONDS)
 
 
-def _why_not_called(webhook_id: str) -> str:
+def _why_it_waits(webhook_id: str) -> str | None:
     target = call("GET", f"{RULES}/{segment(webhook_id)}")["target"]
     if target and target["pausedAt"]:
         return f"not called: it is paused since {target['pausedAt']}; to go on: kongflow-events webhooks resume {webhook_id}"
     if target and target["resumesAt"]:
         return f"not called: the target rests until {target['resumesAt']}; {_AT_ONCE} {webhook_id}"
-    return "not called in time: is a poster running?"
+    return None
 
 
 def _show_attempt(told: dict[str, Any]) -> None:

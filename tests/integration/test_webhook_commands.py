@@ -156,24 +156,23 @@ class TestWebhooks:
         with Receiver(receiver.status(429, Retry_After="600")) as target:
             made = create(target.url)
             run("webhooks", "test", made["id"])
-            told = run("webhooks", "test", made["id"], "--wait", "0.5")
+            told = run("webhooks", "test", made["id"])
 
         [listed] = from_json("webhooks", "list")
-        resting = f"not called: the target rests until {listed['target']['resumesAt']}; "
-        assert (told.exit_code, told.stdout) == (
-            1,
-            resting + TRY_NOW.format(made["id"]),
-        )
+        resting = f"error: not called: the target rests until {listed['target']['resumesAt']}; "
+        assert (told.exit_code, told.stderr) == (1, resting + TRY_NOW.format(made["id"]))
         assert len(target.calls) == 1
+        # Nobody waits for what would not be called, and no event is left of it.
+        assert len(from_json("events", "list")["data"]) == 1
 
     def test_of_a_paused_one_a_test_says_since_when_and_what_to_do(self) -> None:
         made = create("http://127.0.0.1:9/")
         assert run("webhooks", "pause", made["id"]).stdout == f"{made['id']}  paused\n"
-        told = run("webhooks", "test", made["id"], "--wait", "0")
+        told = run("webhooks", "test", made["id"])
 
         [listed] = from_json("webhooks", "list")
-        since = f"not called: it is paused since {listed['target']['pausedAt']}; "
-        assert (told.exit_code, told.stdout) == (1, since + f"to go on: kongflow-events webhooks resume {made['id']}\n")
+        since = f"error: not called: it is paused since {listed['target']['pausedAt']}; "
+        assert (told.exit_code, told.stderr) == (1, since + f"to go on: kongflow-events webhooks resume {made['id']}\n")
 
     @pytest.mark.usefixtures("workers")
     def test_one_that_is_resumed_is_called_again_unless_its_target_rests(self) -> None:
