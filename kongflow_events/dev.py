@@ -29,6 +29,8 @@ from kongflow_events.store import db, schema
 ORGANIZATION: Final = "dev"
 PROJECT: Final = "dev"
 OPERATOR: Final = "dev"
+# What is printed of `dev.env`; the rest is for commands beside it.
+_GREETING: Final = ("KONGFLOW_URL", "KONGFLOW_KEY", "KONGFLOW_PUBLIC_KEY")
 # Seconds between a child's death and its next start, and that a child gets to stop.
 _RESTART = 1.0
 _GRACE = 20.0
@@ -47,10 +49,10 @@ def run(data: Path, port: int) -> None:
     data.mkdir(parents=True, exist_ok=True)
     with until_interrupted() as stopping, embedded.EmbeddedPostgres(data / "postgres") as postgres:
         schema.migrate(postgres.url)
-        variables = _prepare(data / "dev.env", postgres.url, port)
         environ = _environ(data, postgres.url, port, _secret_key(data / "secret.key"))
         # A half-valid variable must stop the start here, with one message, and not in every child.
         settings.load(environ)
+        variables = _prepare(data / "dev.env", environ)
         children = [Child(_web(port), environ), Child([sys.executable, "-m", "kongflow_events.inprocess"], environ)]
         for child in children:
             child.start()
@@ -159,12 +161,20 @@ def _environ(data: Path, database_url: str, port: int, secret_key: str) -> dict[
     }
 
 
-def _prepare(path: Path, database_url: str, port: int) -> dict[str, str]:
-    """The variables of `dev.env`, made with an environment and its keys at the first start and kept after."""
-    url = f"http://127.0.0.1:{port}"
-    variables = {**_read(path), "KONGFLOW_URL": url}
+def _prepare(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of `dev.env`, made with an environment and its keys at the first start and kept after.
+
+    With the database and the secrets' key, so that commands for servers work beside it as well.
+    """
+    variables = {
+        **_read(path),
+        "KONGFLOW_URL": f"http://127.0.0.1:{environ['PORT']}",
+        "DATABASE_URL": environ["DATABASE_URL"],
+        # Without what a shell that reads the file would stumble over.
+        "KONGFLOW_SECRET_KEY": environ["KONGFLOW_SECRET_KEY"].replace(" ", ""),
+    }
     if "KONGFLOW_KEY" not in variables:
-        db.connect(database_url)
+        db.connect(environ["DATABASE_URL"])
         with db.unit():
             environment = environments.ensure_environment(ORGANIZATION, PROJECT, "DEVELOPMENT")
             variables["KONGFLOW_KEY"] = keys.create_key(environment, keys.PRIVATE).key
@@ -185,10 +195,16 @@ def _link(database_url: str, port: int) -> str:
 
 
 def _secret_key(path: Path) -> str:
-    """The key that encrypts webhooks' secrets, made at the first start and kept after."""
+    """The key that encrypts webhooks' secrets, made at the first start and kept after.
+
+    It is the shell's, if that has one: another `dev.env` was read there, say, and the next shell has not.
+    """
     if not path.exists() or not path.read_text(encoding="ascii"):
+        made = base64.b64encode(secrets.token_bytes(settings.SECRET_KEY_BYTES)).decode()
+        key = os.environ.get("KONGFLOW_SECRET_KEY") or made
+        settings.load({"KONGFLOW_SECRET_KEY": key})
         path.touch(mode=0o600)
-        path.write_text(base64.b64encode(secrets.token_bytes(settings.SECRET_KEY_BYTES)).decode(), encoding="ascii")
+        path.write_text(key, encoding="ascii")
     return path.read_text(encoding="ascii")
 
 
@@ -202,6 +218,7 @@ def _read(path: Path) -> dict[str, str]:
 def _greet(variables: Mapping[str, str], link: str) -> None:
     click.echo(f"KongFlow Events is running at {variables['KONGFLOW_URL']}\n")
     click.echo(f"  The console, once within the hour: {link}\n")
-    for name, value in variables.items():
-        click.echo(f"  export {name}={value}")
+    for name in _GREETING:
+        if name in variables:
+            click.echo(f"  export {name}={variables[name]}")
     click.echo("\nStop it with Ctrl-C; the data stays.")

@@ -72,7 +72,7 @@ class EmbeddedPostgres:
         """Where clients connect, password included."""
         password = quote((self._data.parent / f"{self._data.name}.password").read_text(encoding="ascii"))
         port = f"&port={self._port}" if self._port else ""
-        return f"postgresql://{USER}:{password}@/{DATABASE}?host={self._sockets}{port}"
+        return f"postgresql://{USER}:{password}@/{DATABASE}?host={quote(str(self._sockets))}{port}"
 
     @property
     def alive(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from kongflow_events import errors
-from kongflow_events.cli import output
+from kongflow_events.cli import output, variables
 
 _TYPES = ["DEVELOPMENT", "STAGING", "PRODUCTION", "PREVIEW"]
 _where = click.argument("environment", metavar="ORGANIZATION/PROJECT/TYPE")
@@ -148,10 +148,11 @@ def reseal(as_json: bool) -> None:
 
 @contextmanager
 def database() -> Iterator[Any]:
-    """A unit of work on DATABASE_URL; its troubles end the command in one line."""
+    """A unit of work on DATABASE_URL, or on the database that `dev` left; its troubles end the command in one line."""
     from kongflow_events import settings
     from kongflow_events.store import db
 
+    variables.settle()
     db.connect(settings.current().database_url, pool_size=2)
     try:
         with db.unit():

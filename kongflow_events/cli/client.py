@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -16,10 +14,9 @@ import urllib3
 
 from kongflow_events import errors
 from kongflow_events.cli import output
+from kongflow_events.cli.variables import variable
 
 _DEFAULT_URL: Final = "http://127.0.0.1:8030"
-# Where `dev` leaves its variables, seen from where it was started.
-_DEV_ENV: Final = Path(".kongflow/dev.env")
 _SECONDS: Final = 30
 # Seconds that long work waits for a service that is away or full, and its pauses.
 _PATIENCE: Final = 300.0
@@ -49,7 +46,7 @@ def call(method: str, path: str, body: Any = None, **query: Any) -> Any:
 
 def exchange(method: str, path: str, body: bytes | None = None, **query: Any) -> urllib3.BaseHTTPResponse:
     """One request and its answer, whatever it is; raises NoAnswer, and ends the command when there is no key."""
-    key = _variable("KONGFLOW_KEY")
+    key = variable("KONGFLOW_KEY")
     if not key:
         output.fail("no key: set KONGFLOW_KEY, or start where `kongflow-events dev` was started", output.USAGE)
     asked = {name: value for name, value in query.items() if value is not None}
@@ -93,7 +90,7 @@ def _asked_pause(answer: urllib3.BaseHTTPResponse, otherwise: float) -> float:
 
 def where() -> str:
     """The URL of the service."""
-    return (_variable("KONGFLOW_URL") or _DEFAULT_URL).rstrip("/")
+    return (variable("KONGFLOW_URL") or _DEFAULT_URL).rstrip("/")
 
 
 @cache
@@ -155,12 +152,3 @@ def _refused(answer: dict[str, Any]) -> str:
 
 def _code(status: int) -> int:
     return output.NOTHING if status == 404 else output.UNREACHABLE if status >= 500 else output.FAILED  # noqa: PLR2004
-
-
-def _variable(name: str) -> str | None:
-    if name in os.environ:
-        return os.environ[name]
-    if not _DEV_ENV.exists():
-        return None
-    pairs = (line.partition("=") for line in _DEV_ENV.read_text(encoding="utf-8").splitlines())
-    return next((value for found, _, value in pairs if found == name), None)

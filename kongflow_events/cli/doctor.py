@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from kongflow_events import errors, settings, words
-from kongflow_events.cli import output
+from kongflow_events.cli import output, variables
 
 if TYPE_CHECKING:
     from kongflow_events.services.examine import Finding
@@ -19,18 +19,19 @@ _START: Final = {"deliver": "worker", "invoke": "worker", "post": "poster"}
 
 
 @click.command()
-@click.option("--broker/--no-broker", default=True, help="Look at RabbitMQ too, or not: `dev` has none.")
+@click.option("--broker/--no-broker", default=None, help="Look at RabbitMQ too, or not. [default: not beside `dev`]")
 @output.as_json
-def doctor(broker: bool, as_json: bool) -> None:
+def doctor(broker: bool | None, as_json: bool) -> None:
     """Look at the database, its schema, the broker, clocks and orphaned work, and name the cure for what is wrong.
 
-    Uses the settings of the processes: DATABASE_URL, RABBITMQ_URL, KONGFLOW_SECRET_KEY. Ends with 1 when there is a problem,
-    4 when the database or the broker is away, 5 when there are only warnings.
+    Uses the settings of the processes, DATABASE_URL, RABBITMQ_URL, KONGFLOW_SECRET_KEY, or those that `dev` left. Ends with 1
+    when there is a problem, 4 when the database or the broker is away, 5 when there are only warnings.
 
     Example: kongflow-events doctor
     """
+    variables.settle()
     current = settings.current()
-    found = [*_database(current), *(_broker(current) if broker else ())]
+    found = [*_database(current), *_hints(current, broker)]
     if as_json:
         output.show_json([one._asdict() for one in found])
     else:
@@ -47,9 +48,20 @@ def _database(current: settings.Settings) -> Iterator[Finding]:
         with db.unit():
             yield from examine.examine_database(current)
     except db.AWAY as error:
-        yield examine.away(error)
+        found = examine.away(error)
+        yield found._replace(cure="start kongflow-events dev") if variables.is_of_dev(current.database_url) else found
     finally:
         db.close()
+
+
+def _hints(current: settings.Settings, broker: bool | None) -> Iterator[Finding]:
+    """The broker as it was asked for; when nothing was said, as there is one or not."""
+    from kongflow_events.services.examine import Finding
+
+    if broker is None and variables.is_of_dev(current.database_url):
+        yield Finding("broker", "ok", "none: dev has its queues in memory")
+    elif broker is not False:
+        yield from _broker(current)
 
 
 def _broker(current: settings.Settings) -> Iterator[Finding]:

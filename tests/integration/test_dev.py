@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,9 +20,9 @@ import pytest
 from click.testing import CliRunner
 from standardwebhooks import Webhook
 
-from kongflow_events import embedded
+from kongflow_events import embedded, settings
 from kongflow_events.cli import main
-from tests.processes import Http, alive, query, running
+from tests.processes import BIN, Http, alive, query, running
 from tests.receiver import Receiver
 from tests.servers import eventually, free_port
 
@@ -30,7 +33,7 @@ ORDER = {"name": "order.paid", "payload": {"amount": 42}}
 def dev(home: Path, port: int) -> Iterator[tuple[Http, int]]:
     """A running `dev`: the API with its own key, and the supervisor's process id."""
     home.parent.mkdir(exist_ok=True)
-    command = f"kongflow-events dev --data {home} --port {port}"
+    command = f"kongflow-events dev --data {shlex.quote(str(home))} --port {port}"
     with running([command], {}, home.parent / "dev.log") as [process]:
         eventually(lambda: (home / "dev.env").exists() and "KONGFLOW_KEY" in (home / "dev.env").read_text(), 40)
         variables = dict(line.split("=", 1) for line in (home / "dev.env").read_text().splitlines())
@@ -97,6 +100,39 @@ def test_webhooks_are_signed_with_the_same_secret_after_another_start(home: Path
 
     assert [webhook.verify(call.body, call.headers)["id"] for call in target.calls] == ["1", "2"]
     assert oct((home / "secret.key").stat().st_mode)[-3:] == "600"
+
+
+def in_folder(folder: Path, command: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+    """A command typed in a shell that knows of no service, where `dev` was started."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(settings.PREFIX)}
+    environ = {**clean, "PATH": f"{BIN}:{clean['PATH']}", "NO_COLOR": "1"}
+    return subprocess.run(
+        ["/bin/sh", "-c", command], cwd=folder, env=environ, input=typed, capture_output=True, text=True, check=False
+    )
+
+
+def test_commands_for_servers_find_their_database_and_no_broker_beside_it(home: Path) -> None:
+    # A name that a shell would take for two words.
+    folder = home.parent / "my shop"
+    with dev(folder / ".kongflow", free_port()) as (http, _):
+        http("POST", "/api/v1/event-dispatchers", {"event": "a", "dispatchable": {"type": "WEBHOOK", "url": http.url}})
+        for command in ("kongflow-events doctor --json", "set -a; . .kongflow/dev.env; kongflow-events doctor --json"):
+            examined = in_folder(folder, command)
+            said = {one["check"]: one["said"] for one in json.loads(examined.stdout)}
+            assert (examined.returncode, said["broker"]) == (0, "none: dev has its queues in memory"), said
+            assert said["webhook secrets"] == "1, and KONGFLOW_SECRET_KEY opens them"
+
+        added = in_folder(folder, "kongflow-events operators add olga", "a long enough password\n")
+        assert added.stdout == "added olga as viewer\n", added.stderr
+        assert "private" in in_folder(folder, "kongflow-events keys list dev/dev/development").stdout
+        assert in_folder(folder, "kongflow-events env create --organization a --project b").returncode == 0
+        assert in_folder(folder, "kongflow-events webhooks reseal").stdout == "1 resealed\n"
+        assert "SECRET_KEY" not in (folder / "dev.log").read_text()
+
+    away = in_folder(folder, "kongflow-events doctor")
+    assert (away.returncode, "→ start kongflow-events dev" in away.stdout) == (4, True)
+    elsewhere = in_folder(folder, "DATABASE_URL=postgresql://nobody@127.0.0.1:1/none kongflow-events doctor")
+    assert "start PostgreSQL" in elsewhere.stdout
 
 
 def test_killed_in_the_middle_of_sends_it_loses_nothing_and_leaves_no_orphan(home: Path) -> None:

@@ -104,11 +104,11 @@ RUN: Final = {
         ),
         A_DEAD_LETTER,
     ),
-    "webhooks.md": Page("dev", ('"type":"WEBHOOK"', '/v2/hooks"')),
+    "webhooks.md": Page("dev", ('"type":"WEBHOOK"', '/v2/large-orders"')),
     "first-event.md": Page("dev", ('"status":"PENDING"', "it does not match", "SUCCEEDED")),
     "come-from-trigger.md": Page("dev", ("name: 'order.paid'", '"status":"PENDING"', "SUCCEEDED"), AN_APP),
     "filters.md": Page("dev", ("$gt 10 does not hold for 5", "it matches")),
-    "retries.md": Page("dev", ("DEAD", "control character", "redriven", "dismissed")),
+    "retries.md": Page("dev", ("DEAD", "control character", "redriven", "SUCCEEDED", "dismissed")),
     "replay.md": Page("dev", ("invocations", "DONE")),
     "metrics.md": Page("dev", ("kongflow_events_total",)),
     "traces.md": Page("dev", ('"name":"order.paid"',)),
@@ -120,6 +120,9 @@ RUN: Final = {
     "operate.md": Page("servers", ("✓", "revoked", "resealed")),
     "recover.md": Page("servers", ("✓", "redriven"), A_DEAD_LETTER),
 }
+
+# As a reader comes to them, each with what the pages before it left behind.
+IN_ORDER: Final = ("README.md", "first-event.md", "retries.md", "webhooks.md", "replay.md")
 
 
 def blocks(page: Path, kind: str) -> list[str]:
@@ -210,6 +213,17 @@ def test_the_commands_of_a_page_work_beside_servers(name: str, database: str, qu
         said = execute(script(ROOT / "docs" / name, RUN[name], receiver.url.rstrip("/")), tmp_path, environ)
 
     assert [word for word in RUN[name].says if word not in said] == [], said
+
+
+@pytest.mark.slow
+def test_pages_that_point_to_one_another_work_one_after_the_other_beside_one_dev(home: Path) -> None:
+    folder = home.parent
+    with dev(folder) as environ, Receiver() as receiver:
+        for name in IN_ORDER:
+            page = ROOT / name if name == "README.md" else ROOT / "docs" / name
+            said = execute(script(page, RUN[name], receiver.url.rstrip("/")), folder, environ)
+
+            assert [word for word in RUN[name].says if word not in said] == [], f"{name}: {said}"
 
 
 def test_every_page_with_commands_is_run() -> None:
