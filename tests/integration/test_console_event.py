@@ -71,7 +71,7 @@ class TestStory:
         assert "Received" in text
         assert "for the account acme" in text
         assert "Delivered" in text
-        assert "order.paid → job version succeeded" in text
+        assert "order.paid → ship 1.0.0 succeeded" in text
         assert "pending run of ship 1.0.0" in text
         assert "order.paid → job version dead" in text
         assert "1 attempt missing" in text
@@ -107,7 +107,7 @@ class TestStory:
         assert "No dispatcher took it" in text
 
     def test_any_dispatcher_can_be_asked(self, browser: Browser, alice: Api) -> None:
-        job = factory.to_job(factory.job(alice.environment))
+        job = factory.to_job(factory.job(alice.environment, "shipping"))
         other = factory.dispatcher(alice.environment, "order.late", to=job, source="shop")
         alice.send(id="1")
         page = page_of(alice, "1")
@@ -116,6 +116,7 @@ class TestStory:
         asked = text_of(browser, page, dispatcher=str(other))
         assert "it listens to order.late, the event is called order.paid" in asked
         assert "it listens to the source shop, the event is from trigger.dev" in asked
+        assert asked.count("order.late → shipping 1.0.0") == 3
 
     def test_a_payload_is_shown_as_it_was_sent_but_for_its_spaces(self, browser: Browser, alice: Api) -> None:
         alice.post(
