@@ -59,6 +59,7 @@ class Event:
             "more": more,
             "runs": runs,
             "open_runs": any(run.status not in words.FINAL_RUN_STATUSES for run in runs),
+            "cancellable": _is_cancellable(record, found, more=more),
             "decided": decided,
             "called": _called(found, [*offered, *(one.dispatcher for one in decided)]),
             "asked_most": _ASKED,
@@ -168,6 +169,12 @@ def _sent(visit: Visit, record_id: str) -> tuple[str, datetime]:
     if found is None:
         raise errors.NotFound("There is no such event in this environment")
     return found
+
+
+def _is_cancellable(record: console_event.Record, found: list[console_event.Invocation], *, more: bool) -> bool:
+    """Whether a delivery or a call is still to come that would not."""
+    owed = record.due_at is not None or more or any(one.status == "PENDING" for one in found)
+    return record.cancelled_at is None and owed
 
 
 def _called(found: list[console_event.Invocation], others: list[console_event.Dispatcher]) -> dict[str, str]:

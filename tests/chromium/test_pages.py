@@ -134,7 +134,7 @@ STATES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "event-headers": ("dead-event", lambda page: page.locator("[open] .fold > summary").last.click()),
     "dispatcher-explained": ("dispatcher", _explained),
     "dispatcher-disable": ("dispatcher", lambda page: page.get_by_text("Disable", exact=True).click()),
-    "dead-letters-dismiss": ("dead-letters", lambda page: page.get_by_text("Dismiss", exact=True).first.click()),
+    "dead-letters-dismiss": ("dead-letters", lambda page: page.get_by_text("Dismiss…").first.click()),
     "key-shown-once": ("keys", lambda page: page.get_by_role("button", name="Create a key").click()),
     "menu": ("runs", lambda page: page.locator(".menu > summary").click()),
     "sign-in-refused": ("sign-in", _refused),

@@ -73,7 +73,7 @@ class TestStory:
         assert "Delivered" in text
         assert "order.paid → ship 1.0.0 succeeded" in text
         assert "pending run of ship 1.0.0" in text
-        assert "order.paid → job version dead" in text
+        assert "order.paid → job version dead its dispatcher took it" in text
         assert "1 attempt missing" in text
         assert text.index("Received") < text.index("Delivered") < text.index("run of ship")
 
@@ -186,6 +186,23 @@ class TestActions:
         assert is_cancelled(alice)
         assert "Cancelled." not in text_of(browser, page)
         assert audited() == [("olga", "event.cancel", "event 1", alice.environment.id)]
+
+    def test_cancel_is_offered_while_something_is_owed(self, browser: Browser, alice: Api) -> None:
+        hook = {"type": words.WEBHOOK, "url": "https://shop.example/hooks"}
+        rule = factory.dispatcher(alice.environment, to=hook)
+        alice.send(id="1")
+        alice.send("unheard", id="2")
+        owed, unmatched = page_of(alice, "1"), page_of(alice, "2")
+        assert "Cancel the event" in text_of(browser, unmatched)
+        factory.work()
+
+        assert "Cancel the event" in text_of(browser, owed)
+        assert "Cancel the event" not in text_of(browser, unmatched)
+        with db.unit():
+            models.Invocation.update(status="SUCCEEDED").execute()
+            models.EventDispatcher.delete().where(models.EventDispatcher.id == rule).execute()
+        assert "Cancel the event" not in text_of(browser, owed)
+        assert "its dispatcher, which is gone, took it" in text_of(browser, owed)
 
     def test_replay_to_everybody_and_to_one(self, browser: Browser, alice: Api) -> None:
         job = factory.to_job(factory.job(alice.environment))
