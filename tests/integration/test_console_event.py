@@ -74,7 +74,7 @@ class TestStory:
         assert "order.paid → ship 1.0.0 succeeded" in text
         assert "pending run of ship 1.0.0" in text
         assert "order.paid → job version dead its dispatcher took it" in text
-        assert "1 attempt missing" in text
+        assert "1 attempt 1 missing" in text
         assert text.index("Received") < text.index("Delivered") < text.index("run of ship")
 
     def test_an_attempt_has_its_requests_headers_and_a_run_its_page(self, browser: Browser, alice: Api) -> None:
@@ -255,6 +255,8 @@ class TestActions:
         # It is not dead any more.
         assert browser.post(f"{page}/invocations/{invocation}/dismiss").status_code == 409
         invoke.invoke([uuid.UUID(invocation)])
+        assert "2 attempts 1 missing" in text_of(browser, page)
+        assert "1 in round 2 missing" in text_of(browser, page)
         assert browser.post(f"{page}/invocations/{invocation}/dismiss").status_code == 303
         assert alice.get(f"/api/v1/invocations/{invocation}").json["status"] == "CANCELED"
         assert [row[1:3] for row in audited()] == [
