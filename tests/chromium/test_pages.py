@@ -172,6 +172,15 @@ def test_it_fits_a_phone(console: Console, open_page: Callable[..., Page], axe: 
     assert serious(page, axe) == []
 
 
+def test_on_a_phone_it_can_be_read_where_one_is(console: Console, open_page: Callable[..., Page]) -> None:
+    page = open_page(console.at("audit"), PHONE)
+
+    cut = "(place) => place.scrollWidth > place.clientWidth"
+    assert not page.locator(".switch .place").evaluate(cut)
+    for tab in page.locator("nav.pages a").all():
+        expect(tab).to_be_in_viewport(ratio=1)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -133,6 +133,15 @@ class TestChanges:
         assert answer.status_code == 403
         assert place.audited() == []
 
+    @pytest.mark.parametrize(("role", "number"), [("operator", 2), ("viewer", 0)])
+    def test_dead_letters_have_a_column_of_what_may_be_done(
+        self, client: testing.TestClient, role: str, number: int
+    ) -> None:
+        page = Place(client, role=role).get("dead")
+
+        assert page.count("Actions") == number
+        assert page.count('data-head="Died"') == 1
+
     @pytest.mark.parametrize(("path", "action"), CHANGES)
     def test_none_is_done_in_another_environment(self, alice: Place, path: str, action: str) -> None:
         to = filled(alice, path)
