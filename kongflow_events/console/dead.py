@@ -56,7 +56,13 @@ class RedriveOne:
         """Give it new attempts, due now."""
         of, subject = _subject(visit)
         (redrive.redrive_event if of == redrive.DELIVERIES else redrive.redrive_invocation)(visit.environment, subject)
-        return Done(_named(of, subject), "It has new attempts, beginning now", visit.at("dead", of=of))
+        record = visit.form.get("record")
+        return Done(
+            _named(of, subject),
+            "It has new attempts, beginning now",
+            visit.at("dead", of=of),
+            about=visit.at("events", words.as_id(record)) if record else "",
+        )
 
 
 class DismissOne:

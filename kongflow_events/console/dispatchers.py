@@ -229,7 +229,7 @@ def _schedule(type_: str) -> str:
 
 
 def _example(listed: Listed) -> dict[str, str]:
-    """What the form begins with: the last event that came, else the name that it listens to."""
+    """What the form begins with: the last event that came and was no test of ours, else the name that it listens to."""
     begun = {
         "event_id": "",
         "source": listed.row.source,
@@ -237,7 +237,7 @@ def _example(listed: Listed) -> dict[str, str]:
         "context": "{}",
         "account": listed.account or "",
     }
-    last = console_dispatchers.last_event(listed.row.id, _LONGEST)
+    last = console_dispatchers.last_event(listed.row.id, _LONGEST, probe.EVENT)
     if last is not None:
         return {**begun, **msgspec.structs.asdict(last)}
     return {**begun, "name": next((one for one in listed.names if not patterns.is_pattern(one)), "")}

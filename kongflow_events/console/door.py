@@ -75,7 +75,7 @@ def change(action: str) -> Callable[[Change], Responder]:
                 if done.view is not None:
                     rendering.send(request, response, done.view, visit)
                 else:
-                    flash(request, response, Flash("good", done.said))
+                    flash(request, response, Flash("good", done.said, done.about))
                     rendering.redirect(response, done.to)
 
         return respond
@@ -143,7 +143,7 @@ def set_cookie(
 
 def flash(request: falcon.Request, response: falcon.Response, what: Flash) -> None:
     """Have the next page tell this."""
-    set_cookie(request, response, FLASH_COOKIE, quote(f"{what.kind} {what.text[:_FLASH_LENGTH]}"))
+    set_cookie(request, response, FLASH_COOKIE, quote(f"{what.kind} {what.about} {what.text[:_FLASH_LENGTH]}"))
 
 
 @contextmanager
@@ -228,8 +228,10 @@ def _cookie(request: falcon.Request, name: str) -> str | None:
 
 
 def _read_flash(request: falcon.Request) -> Flash | None:
-    kind, _, text = unquote(_cookie(request, FLASH_COOKIE) or "").partition(" ")
-    return Flash("good" if kind == "good" else "bad", text) if text else None
+    kind, _, rest = unquote(_cookie(request, FLASH_COOKIE) or "").partition(" ")
+    about, _, text = rest.partition(" ")
+    ours = about if about.startswith(f"{ROOT}/") else ""
+    return Flash("good" if kind == "good" else "bad", text, ours) if text else None
 
 
 def _forget_flash(request: falcon.Request, response: falcon.Response) -> None:

@@ -12,7 +12,7 @@ from kongflow_events import errors, models, patterns, schemas, words
 from kongflow_events.console import door, reasons
 from kongflow_events.console.visits import Done, View, Visit
 from kongflow_events.services import cancel, explain, redrive, replay
-from kongflow_events.store import console_event, replays
+from kongflow_events.store import console_dispatchers, console_event, replays
 
 # Characters of a payload that are shown, and dispatchers that are asked why they did not take the event.
 _MOST: Final = 65_536
@@ -52,13 +52,16 @@ class Event:
         found, more = console_event.invocations(record.id)
         offered = console_event.newest_dispatchers(environment.id, _OFFERED)
         runs = console_event.runs(record.id)
+        decided = _decided(visit, record, {one.id: one for one in offered})
         values = {
             "record": record,
             "carried": _carried(found, runs),
             "more": more,
             "runs": runs,
             "open_runs": any(run.status not in words.FINAL_RUN_STATUSES for run in runs),
-            "decided": _decided(visit, record, {one.id: one for one in offered}),
+            "cancellable": _is_cancellable(record, found, more=more),
+            "decided": decided,
+            "called": _called(found, [*offered, *(one.dispatcher for one in decided)]),
             "asked_most": _ASKED,
             "offered": offered,
             "payload": _formatted(record),
@@ -166,6 +169,17 @@ def _sent(visit: Visit, record_id: str) -> tuple[str, datetime]:
     if found is None:
         raise errors.NotFound("There is no such event in this environment")
     return found
+
+
+def _is_cancellable(record: console_event.Record, found: list[console_event.Invocation], *, more: bool) -> bool:
+    """Whether a delivery or a call is still to come that would not."""
+    owed = record.due_at is not None or more or any(one.status == "PENDING" for one in found)
+    return record.cancelled_at is None and owed
+
+
+def _called(found: list[console_event.Invocation], others: list[console_event.Dispatcher]) -> dict[str, str]:
+    """What the jobs and triggers that the page speaks of are called."""
+    return console_dispatchers.called([one.dispatchable for one in found] + [one.dispatchable for one in others])
 
 
 def _carried(found: list[console_event.Invocation], runs: list[console_event.Run]) -> list[Carried]:

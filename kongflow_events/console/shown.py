@@ -82,8 +82,14 @@ def ago(at: datetime | None) -> Markup:
     if at is None:
         return Markup("–")
     seconds = (datetime.now(UTC) - at).total_seconds()
-    said = f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(at.isoformat(), exact(at), said)
+    return _time(at, f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}")
+
+
+def lasting(at: datetime | None) -> Markup:
+    """For how long something has been so; the exact time when it began is the element's title."""
+    if at is None:
+        return Markup("–")
+    return _time(at, duration(max((datetime.now(UTC) - at).total_seconds(), 0)))
 
 
 def when(at: datetime | None) -> Markup:
@@ -94,6 +100,10 @@ def when(at: datetime | None) -> Markup:
 def exact(at: datetime) -> str:
     """`2026-11-25 03:31:52.123 UTC`."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{at.microsecond // _THOUSAND:03d} UTC"
+
+
+def _time(at: datetime, said: str) -> Markup:
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(at.isoformat(), exact(at), said)
 
 
 def pretty(value: Any) -> str:
@@ -114,6 +124,7 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "count": count,
     "duration": duration,
     "ago": ago,
+    "lasting": lasting,
     "when": when,
     "pretty": pretty,
     "breakable": breakable,

@@ -25,21 +25,24 @@ class View(NamedTuple):
 class Done(NamedTuple):
     """What a change came to: on what (`event order-1`, for the audit log) and in which words to tell.
 
-    After it the browser goes `to` a page, or is shown a `view` that only this answer may hold, such as a secret.
+    After it the browser goes `to` a page, or is shown a `view` that only this answer may hold, such as a secret. The page
+    links to what was changed, `about`, where it does not show it itself.
     """
 
     subject: str
     said: str
     to: str = ""
+    about: str = ""
     view: View | None = None
     details: Mapping[str, Any] | None = None
 
 
 class Flash(NamedTuple):
-    """What the page after a change tells about it, once."""
+    """What the page after a change tells about it, once; `about` is the URL of what was changed, where there is a link."""
 
     kind: Literal["good", "bad"]
     text: str
+    about: str = ""
 
 
 class Visit(NamedTuple):

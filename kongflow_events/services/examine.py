@@ -104,7 +104,7 @@ def _relays(beats: list[examinations.Beat]) -> Finding:
 
 def _owed(found: list[examinations.Owed]) -> Iterator[Finding]:
     for one in found:
-        said = f"{one.rows} owed, the first since {max(0.0, one.oldest):.0f} s"
+        said = _said_of(one)
         if one.forgotten:
             cure = "see relay, broker and queues here; under load wait, or start more workers"
             yield Finding(one.kind, "problem", f"{said}; {one.forgotten} that no worker is told of", cure)
@@ -115,6 +115,12 @@ def _owed(found: list[examinations.Owed]) -> Iterator[Finding]:
             yield Finding(one.kind, "ok", said)
     if not found:
         yield Finding("outbox", "ok", "nothing is owed")
+
+
+def _said_of(one: examinations.Owed) -> str:
+    since = f", the first since {max(0.0, one.oldest):.0f} s" if one.resting < one.rows else ""
+    waiting = f"; {one.resting} for a target that rests or is paused" if one.resting else ""
+    return f"{one.rows} owed{since}{waiting}"
 
 
 def _dead(found: list[examinations.Dead]) -> Finding:

@@ -183,10 +183,11 @@ def _what_became(
 def _why_missed(row: models.EventDispatcher, record: models.EventRecord) -> schemas.Reason:
     """Why an event whose delivery is over has no invocation for a dispatcher that wants it now."""
     over = record.delivered_at or max(record.created_at, record.deliver_at)
+    came = "been delivered" if record.delivered_at else "found nobody to take it"
     again = "" if record.delivered_at else "; sending its id again delivers it to those who listen by then"
     if row.created_at > over:
-        return schemas.Reason("registeredLater", f"it was made after the event had been delivered{again}")
-    return schemas.Reason("changedLater", f"it was changed after the event had been delivered{again}")
+        return schemas.Reason("registeredLater", f"it was made after the event had {came}{again}")
+    return schemas.Reason("changedLater", f"it was changed after the event had {came}{again}")
 
 
 def _invocation(story: explanations.Story | None) -> schemas.InvocationState | None:

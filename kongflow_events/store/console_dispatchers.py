@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -16,6 +16,9 @@ from kongflow_events import models, patterns, words
 from kongflow_events.store import db, stretches
 
 State = Literal["enabled", "disabled", "paused", "failing", "resting"]
+
+# Invocations among which an event is looked for that is worth to be shown.
+_LOOK: Final = 20
 
 _LIST = """
 SELECT dispatchers.id FROM event_dispatchers AS dispatchers
@@ -61,9 +64,11 @@ SELECT attempts.invocation_id, attempts.started_at, attempts.duration_ms, attemp
 
 _LAST_EVENT = f"""
 SELECT records.name, records.source, records.payload_raw AS payload, coalesce(records.context::text, '{{}}') AS context
-  FROM (SELECT event_record_id FROM invocations WHERE {_NEWEST} LIMIT 1) AS last
+  FROM (SELECT id, event_record_id FROM invocations WHERE {_NEWEST} LIMIT {_LOOK}) AS last
   JOIN event_records AS records ON records.id = last.event_record_id
- WHERE length(records.payload_raw) <= %(longest)s AND coalesce(length(records.context::text), 0) <= %(longest)s
+ WHERE records.name <> %(but)s AND records.cancelled_at IS NULL
+   AND length(records.payload_raw) <= %(longest)s AND coalesce(length(records.context::text), 0) <= %(longest)s
+ ORDER BY last.id DESC LIMIT 1
 """
 
 _WAITING = """
@@ -186,9 +191,12 @@ def attempts(dispatcher_id: uuid.UUID, limit: int) -> list[Attempt]:
     return [Attempt(**row) for row in db.rows(_ATTEMPTS, {"id": dispatcher_id, "limit": limit})]
 
 
-def last_event(dispatcher_id: uuid.UUID, longest: int) -> Event | None:
-    """The event of the dispatcher's last invocation, if neither payload nor context has more than `longest` characters."""
-    found = db.rows(_LAST_EVENT, {"id": dispatcher_id, "longest": longest})
+def last_event(dispatcher_id: uuid.UUID, longest: int, but: str) -> Event | None:
+    """The last event that the dispatcher took, of its last few: not cancelled, not called `but`, and not too long.
+
+    Neither its payload nor its context has more than `longest` characters.
+    """
+    found = db.rows(_LAST_EVENT, {"id": dispatcher_id, "longest": longest, "but": but})
     return Event(**found[0]) if found else None
 
 

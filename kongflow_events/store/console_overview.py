@@ -56,20 +56,31 @@ SELECT percentile_cont(0.95) WITHIN GROUP (
  WHERE delivered_at IS NOT NULL
 """
 
+
+def _calls(resting: bool) -> str:
+    """Calls that are owed to targets that rest or are paused, or to all others: neither sort hides the other."""
+    return f"""
+    (SELECT outbox.kind, outbox.due_at, {resting} AS rests
+       FROM event_dispatchers AS dispatchers LEFT JOIN targets ON targets.dispatcher_id = dispatchers.id
+       JOIN outbox ON outbox.kind = 'post' AND outbox.lane = dispatchers.id
+      WHERE dispatchers.environment_id = %(environment)s
+        AND (targets.paused_at IS NOT NULL OR targets.rests_until > now()) IS {"" if resting else "NOT "}TRUE
+      LIMIT {MOST + 1})"""
+
+
 # By kind: what is owed here, what of it is due, and since when. Posts wait in their dispatchers' lanes.
 _BACKLOG = f"""
 WITH owed AS (
-    (SELECT kind, due_at FROM outbox
+    (SELECT kind, due_at, FALSE AS rests FROM outbox
       WHERE kind = 'deliver' AND lane = %(environment)s AND hint_at < 'infinity' LIMIT {MOST + 1})
     UNION ALL
-    (SELECT kind, due_at FROM outbox WHERE kind = 'invoke' AND lane = %(environment)s LIMIT {MOST + 1})
-    UNION ALL
-    (SELECT outbox.kind, outbox.due_at
-       FROM event_dispatchers AS dispatchers JOIN outbox ON outbox.kind = 'post' AND outbox.lane = dispatchers.id
-      WHERE dispatchers.environment_id = %(environment)s LIMIT {MOST + 1})
+    (SELECT kind, due_at, FALSE FROM outbox WHERE kind = 'invoke' AND lane = %(environment)s LIMIT {MOST + 1})
+    UNION ALL{_calls(resting=False)}
+    UNION ALL{_calls(resting=True)}
 )
-SELECT kind, count(*) AS owed, count(*) FILTER (WHERE due_at <= now()) AS due,
-       extract(epoch FROM now() - min(due_at) FILTER (WHERE due_at <= now()))::float AS oldest
+SELECT kind, count(*) AS owed, count(*) FILTER (WHERE due_at <= now() AND NOT rests) AS due,
+       count(*) FILTER (WHERE rests) AS resting,
+       extract(epoch FROM now() - min(due_at) FILTER (WHERE due_at <= now() AND NOT rests))::float AS oldest
   FROM owed GROUP BY kind
 """
 
@@ -113,11 +124,15 @@ class Minute(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """What is owed of a kind, and of that due; `oldest` is for how many seconds something has been due."""
+    """What is owed of a kind, and of that due; `oldest` is for how many seconds something has been due.
+
+    `resting` are those that wait for a target that rests or is paused: none of them is due.
+    """
 
     kind: words.Kind
     owed: int = 0
     due: int = 0
+    resting: int = 0
     oldest: float | None = None
 
 
@@ -160,7 +175,7 @@ def p95(environment_id: uuid.UUID, since: datetime) -> float | None:
 
 
 def backlog(environment_id: uuid.UUID) -> list[Backlog]:
-    """What is owed, of every kind; of each at most one more than MOST is counted."""
+    """What is owed, of every kind; of each, and of calls that wait for a target, at most one more than MOST is counted."""
     found = {row["kind"]: Backlog(**row) for row in db.rows(_BACKLOG, {"environment": environment_id})}
     return [found.get(kind, Backlog(kind)) for kind in words.KINDS]
 

@@ -19,13 +19,16 @@ SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery(
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connected
 """
 
-# `post` is left to the receivers: what waits for a slow one waits rightly.
+# `post` is left to the receivers: what waits for a slow one waits rightly, and what waits for one that rests is not late.
 _OWED = f"""
 SELECT kind, count(*) AS rows,
        count(*) FILTER (WHERE died_at IS NULL AND kind <> 'post' AND hint_at < now() - interval '1 minute') AS forgotten,
        count(*) FILTER (WHERE died_at IS NULL AND lease_until < now() - interval '5 minutes') AS abandoned,
-       COALESCE(extract(epoch FROM now() - min(due_at) FILTER (WHERE died_at IS NULL)), 0)::float AS oldest
-  FROM (SELECT * FROM outbox LIMIT {MOST}) AS looked_at
+       count(*) FILTER (WHERE rests) AS resting,
+       COALESCE(extract(epoch FROM now() - min(due_at) FILTER (WHERE died_at IS NULL AND NOT rests)), 0)::float AS oldest
+  FROM (SELECT outbox.*, (paused_at IS NOT NULL OR rests_until > now()) IS TRUE AS rests
+          FROM (SELECT * FROM outbox LIMIT {MOST}) AS outbox
+          LEFT JOIN targets ON kind = 'post' AND dispatcher_id = lane) AS looked_at
  GROUP BY kind ORDER BY kind
 """
 
@@ -76,7 +79,9 @@ class Owed(msgspec.Struct, frozen=True):
     # Those that no worker was told of for a minute, and those whose lease ran out five minutes ago.
     forgotten: int
     abandoned: int
-    # Seconds since the first of those that are not dead was due.
+    # Calls that wait for a target that rests or is paused.
+    resting: int
+    # Seconds since the first of those that are not dead, and wait for no such target, was due.
     oldest: float
 
 

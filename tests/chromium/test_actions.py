@@ -148,7 +148,7 @@ class TestDeadLetters:
         rows.first.get_by_role("button", name="Redrive").click()
         expect(said(page)).to_contain_text("It has new attempts")
         expect(rows).to_have_count(before - 1)
-        rows.first.get_by_text("Dismiss", exact=True).click()
+        rows.first.get_by_text("Dismiss…").click()
         rows.first.get_by_role("button", name="Dismiss it").click()
 
         expect(said(page)).to_contain_text("It is dismissed")
@@ -163,7 +163,7 @@ class TestDeadLetters:
         redriven.get_by_role("button", name="Redrive").click()
         expect(said(page)).to_contain_text("It has new attempts")
         expect(redriven).to_have_count(0)
-        dismissed.get_by_text("Dismiss", exact=True).click()
+        dismissed.get_by_text("Dismiss…").click()
         dismissed.get_by_role("button", name="Dismiss it").click()
 
         expect(said(page)).to_have_text("It is dismissed")

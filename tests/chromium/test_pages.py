@@ -134,7 +134,7 @@ STATES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "event-headers": ("dead-event", lambda page: page.locator("[open] .fold > summary").last.click()),
     "dispatcher-explained": ("dispatcher", _explained),
     "dispatcher-disable": ("dispatcher", lambda page: page.get_by_text("Disable", exact=True).click()),
-    "dead-letters-dismiss": ("dead-letters", lambda page: page.get_by_text("Dismiss", exact=True).first.click()),
+    "dead-letters-dismiss": ("dead-letters", lambda page: page.get_by_text("Dismiss…").first.click()),
     "key-shown-once": ("keys", lambda page: page.get_by_role("button", name="Create a key").click()),
     "menu": ("runs", lambda page: page.locator(".menu > summary").click()),
     "sign-in-refused": ("sign-in", _refused),
@@ -170,6 +170,15 @@ def test_it_fits_a_phone(console: Console, open_page: Callable[..., Page], axe: 
 
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     assert serious(page, axe) == []
+
+
+def test_on_a_phone_it_can_be_read_where_one_is(console: Console, open_page: Callable[..., Page]) -> None:
+    page = open_page(console.at("audit"), PHONE)
+
+    cut = "(place) => place.scrollWidth > place.clientWidth"
+    assert not page.locator(".switch .place").evaluate(cut)
+    for tab in page.locator("nav.pages a").all():
+        expect(tab).to_be_in_viewport(ratio=1)
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,8 @@ def test_what_a_dispatcher_or_a_job_did_last_is_read_from_its_own_end_of_the_ind
         asked = ledger.Wanted(dispatcher=dispatcher)
         found = read(monkeypatch, lambda wanted=asked: ledger.newest(alice.id, wanted, None, PAGE))
         assert found["invocations"] == PAGE + 1
-        assert sum(read(monkeypatch, lambda one=dispatcher: console_dispatchers.last_event(one, 100)).values()) == 2
+        last = read(monkeypatch, lambda one=dispatcher: console_dispatchers.last_event(one, 100, "test"))
+        assert sum(last.values()) <= 2 * 20
         assert read(monkeypatch, lambda one=dispatcher: console_dispatchers.attempts(one, PAGE))["invocations"] <= PAGE
         assert of_runs(job=slug)["job_runs"] <= PAGE + 2
     assert of_runs()["job_runs"] <= 2 * (PAGE + 2)

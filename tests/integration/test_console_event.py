@@ -71,10 +71,10 @@ class TestStory:
         assert "Received" in text
         assert "for the account acme" in text
         assert "Delivered" in text
-        assert "order.paid → job version succeeded" in text
+        assert "order.paid → ship 1.0.0 succeeded" in text
         assert "pending run of ship 1.0.0" in text
-        assert "order.paid → job version dead" in text
-        assert "1 attempt missing" in text
+        assert "order.paid → job version dead its dispatcher took it" in text
+        assert "1 attempt 1 missing" in text
         assert text.index("Received") < text.index("Delivered") < text.index("run of ship")
 
     def test_an_attempt_has_its_requests_headers_and_a_run_its_page(self, browser: Browser, alice: Api) -> None:
@@ -107,7 +107,7 @@ class TestStory:
         assert "No dispatcher took it" in text
 
     def test_any_dispatcher_can_be_asked(self, browser: Browser, alice: Api) -> None:
-        job = factory.to_job(factory.job(alice.environment))
+        job = factory.to_job(factory.job(alice.environment, "shipping"))
         other = factory.dispatcher(alice.environment, "order.late", to=job, source="shop")
         alice.send(id="1")
         page = page_of(alice, "1")
@@ -116,6 +116,7 @@ class TestStory:
         asked = text_of(browser, page, dispatcher=str(other))
         assert "it listens to order.late, the event is called order.paid" in asked
         assert "it listens to the source shop, the event is from trigger.dev" in asked
+        assert asked.count("order.late → shipping 1.0.0") == 3
 
     def test_a_payload_is_shown_as_it_was_sent_but_for_its_spaces(self, browser: Browser, alice: Api) -> None:
         alice.post(
@@ -186,6 +187,23 @@ class TestActions:
         assert "Cancelled." not in text_of(browser, page)
         assert audited() == [("olga", "event.cancel", "event 1", alice.environment.id)]
 
+    def test_cancel_is_offered_while_something_is_owed(self, browser: Browser, alice: Api) -> None:
+        hook = {"type": words.WEBHOOK, "url": "https://shop.example/hooks"}
+        rule = factory.dispatcher(alice.environment, to=hook)
+        alice.send(id="1")
+        alice.send("unheard", id="2")
+        owed, unmatched = page_of(alice, "1"), page_of(alice, "2")
+        assert "Cancel the event" in text_of(browser, unmatched)
+        factory.work()
+
+        assert "Cancel the event" in text_of(browser, owed)
+        assert "Cancel the event" not in text_of(browser, unmatched)
+        with db.unit():
+            models.Invocation.update(status="SUCCEEDED").execute()
+            models.EventDispatcher.delete().where(models.EventDispatcher.id == rule).execute()
+        assert "Cancel the event" not in text_of(browser, owed)
+        assert "its dispatcher, which is gone, took it" in text_of(browser, owed)
+
     def test_replay_to_everybody_and_to_one(self, browser: Browser, alice: Api) -> None:
         job = factory.to_job(factory.job(alice.environment))
         first = factory.dispatcher(alice.environment, to=job)
@@ -237,6 +255,8 @@ class TestActions:
         # It is not dead any more.
         assert browser.post(f"{page}/invocations/{invocation}/dismiss").status_code == 409
         invoke.invoke([uuid.UUID(invocation)])
+        assert "2 attempts 1 missing" in text_of(browser, page)
+        assert "1 in round 2 missing" in text_of(browser, page)
         assert browser.post(f"{page}/invocations/{invocation}/dismiss").status_code == 303
         assert alice.get(f"/api/v1/invocations/{invocation}").json["status"] == "CANCELED"
         assert [row[1:3] for row in audited()] == [

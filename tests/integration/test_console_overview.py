@@ -19,6 +19,8 @@ from tests.browser import Browser
 from tests.console import built
 from tests.integration.conftest import Api
 
+HOOK = {"type": words.WEBHOOK, "url": "https://shop.example/hooks"}
+
 
 @pytest.fixture
 def browser(client: testing.TestClient) -> Browser:
@@ -64,8 +66,7 @@ class TestFigures:
         assert set(said.values()) == {"0", "–"}
 
     def test_calls_that_are_owed_are_in_the_backlog(self, alice: Api) -> None:
-        hook = {"type": words.WEBHOOK, "url": "https://shop.example/hooks"}
-        factory.dispatcher(alice.environment, to=hook)
+        factory.dispatcher(alice.environment, to=HOOK)
         alice.send()
         factory.work()
 
@@ -73,6 +74,26 @@ class TestFigures:
             found = {kind.kind: (kind.owed, kind.due) for kind in console_overview.backlog(alice.environment.id)}
 
         assert found == {"deliver": (0, 0), "invoke": (0, 0), "post": (1, 1)}
+
+    @pytest.mark.parametrize("waits", ["rests_until = now() + interval '1 hour'", "paused_at = now()"])
+    def test_calls_that_wait_for_a_target_are_not_late(self, browser: Browser, alice: Api, waits: str) -> None:
+        resting, other = (factory.dispatcher(alice.environment, name, to=HOOK) for name in ("a", "b"))
+        for name in "aab":
+            alice.send(name)
+        factory.work()
+        with db.unit():
+            for dispatcher in (resting, other):
+                models.Target.insert(dispatcher_id=dispatcher).on_conflict_ignore().execute()
+            db.run(f"UPDATE targets SET {waits} WHERE dispatcher_id = %s", (resting,))
+            db.run("UPDATE outbox SET due_at = now() - interval '10 minutes' WHERE lane = %s", (resting,))
+
+        said = figures(browser, alice)
+
+        assert said["Due now"] == "1"
+        assert "min" not in said["Oldest due"]
+        text = built(browser.get(f"/console/env/{alice.environment.id}/overview")).text
+        assert "of 3 owed, 2 for a target that rests" in text
+        assert "calls to make 2 wait for a target that rests or is paused 3 1" in text
 
     def test_what_is_due_leads_to_what_it_is(self, browser: Browser, alice: Api) -> None:
         page = browser.get(f"/console/env/{alice.environment.id}/overview").text

@@ -7,13 +7,14 @@ import uuid
 from datetime import UTC, datetime
 from html import unescape
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from falcon import testing
 
 from kongflow_events import models, vault, words
 from kongflow_events.console import strips
-from kongflow_events.services import deliver, ingest, invoke, keys
+from kongflow_events.services import cancel, deliver, ingest, invoke, keys
 from kongflow_events.store import console_dispatchers, console_overview, console_runs, db
 from tests import factory
 from tests.browser import Browser
@@ -132,6 +133,15 @@ class TestChanges:
         assert answer.status_code == 403
         assert place.audited() == []
 
+    @pytest.mark.parametrize(("role", "number"), [("operator", 2), ("viewer", 0)])
+    def test_dead_letters_have_a_column_of_what_may_be_done(
+        self, client: testing.TestClient, role: str, number: int
+    ) -> None:
+        page = Place(client, role=role).get("dead")
+
+        assert page.count("Actions") == number
+        assert page.count('data-head="Died"') == 1
+
     @pytest.mark.parametrize(("path", "action"), CHANGES)
     def test_none_is_done_in_another_environment(self, alice: Place, path: str, action: str) -> None:
         to = filled(alice, path)
@@ -144,6 +154,26 @@ class TestChanges:
         else:
             assert answer.status_code == 404
             assert alice.audited() == []
+
+    def test_a_redrive_leads_to_what_comes_of_it(self, alice: Place) -> None:
+        with db.unit():
+            record = models.Invocation.get_by_id(alice.dead).event_record_id
+        form = dict(re.findall(r'name="(of|id|record)" value="([^"]+)"', alice.get("dead").partition("redrive-one")[2]))
+
+        alice.post("dead/redrive-one", **form)
+
+        link = f'beginning now: <a href="{alice.at(f"events/{record}")}">'
+        assert link in alice.get("dead")
+        assert link not in alice.get("dead")
+
+    @pytest.mark.parametrize("about", ["https://evil.example/", "//evil.example", "/elsewhere"])
+    def test_a_banner_leads_nowhere_else(self, alice: Place, about: str) -> None:
+        alice.browser.cookies["kongflow_flash"] = quote(f"good {about} Done")
+
+        page = alice.get("dead")
+
+        assert "Done</p>" in page
+        assert about not in page
 
     def test_what_is_refused_is_told_and_not_written_down(self, alice: Place) -> None:
         refused = [
@@ -246,6 +276,20 @@ class TestDispatchers:
         assert "It does not take the event" in refused.text
         assert "context.region" in refused.text
         assert "region&#34;: &#34;us" in refused.text
+
+    def test_neither_a_test_nor_what_was_cancelled_is_what_it_begins_with(self, alice: Place) -> None:
+        for amount in (11, 12):
+            with db.unit():
+                record = ingest.ingest_send_event(alice.environment, factory.event(payload=f'{{"amount": {amount}}}'))
+            deliver.deliver([record.id])
+        with db.unit():
+            cancel.cancel_event(alice.environment, record.event_id)
+        alice.post(f"dispatchers/{alice.webhook}/test")
+
+        page = alice.get(f"dispatchers/{alice.webhook}")
+
+        assert "kongflow.webhook.test" not in page
+        assert "&#34;amount&#34;: 11}" in page
 
     def test_one_that_is_resumed_while_its_target_rests_says_what_it_waits_for(self, alice: Place) -> None:
         said = []

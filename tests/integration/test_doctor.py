@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -105,6 +108,27 @@ def test_orphaned_work_dead_letters_and_failing_targets_are_found_with_their_cur
     assert (found["dead letters"]["level"], found["dead letters"]["said"]) == ("warning", "1")
     assert found["targets"]["said"] == "1 failing and left alone, 1 disabled for it: 2 in alice/alice/development"
     assert all(one["cure"] for one in found.values() if one["level"] != "ok")
+
+
+def test_calls_that_wait_for_a_target_that_rests_are_not_late(here: str) -> None:
+    def rest() -> None:
+        rule = factory.dispatcher(factory.environment(), to=factory.to_url("http://127.0.0.1:9/"))
+        models.Target.create(
+            dispatcher_id=rule, failures=9, opened_at=db.now(), rests_until=db.now() + timedelta(hours=1)
+        )
+        for lane, due in ((rule, "1 hour"), (rule, "1 hour"), (uuid.uuid4(), "1 minute")):
+            db.run(
+                """INSERT INTO outbox (subject_id, kind, lane, due_at, hint_at)
+                   VALUES (gen_random_uuid(), 'post', %s, now() - %s::interval, now())""",
+                (lane, due),
+            )
+
+    within(here, rest)
+    said = examine("--no-broker")[1]["post"]["said"]
+    execute(here, "DELETE FROM outbox WHERE lane NOT IN (SELECT dispatcher_id FROM targets)")
+
+    assert re.fullmatch("3 owed, the first since 6[0-9] s; 2 for a target that rests or is paused", said)
+    assert examine("--no-broker")[1]["post"]["said"] == "2 owed; 2 for a target that rests or is paused"
 
 
 def test_the_environments_with_the_most_dead_letters_are_named(here: str) -> None:
