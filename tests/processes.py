@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ from tests.servers import eventually
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
+# Seconds that a process gets to stop, and how to look whether it has without reaping it.
+_TO_STOP = 30.0
+_LOOK = os.WEXITED | os.WNOWAIT | os.WNOHANG
 
 
 def procfile() -> dict[str, str]:
@@ -58,9 +62,16 @@ def running(commands: list[str], environ: dict[str, str], log: Path) -> Iterator
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process that was asked to stop, and make sure that it and its group do."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(30)
+    """Wait for a process that was asked to stop, and make sure that it and its group do.
+
+    Its group is ended before it is reaped: from then on its number may be another's, such as that of a server that other
+    tests stand on.
+    """
+    if process.returncode is not None:
+        return
+    until = time.monotonic() + _TO_STOP
+    while time.monotonic() < until and os.waitid(os.P_PID, process.pid, _LOOK) is None:
+        time.sleep(0.01)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
