@@ -12,7 +12,6 @@ from benchmarks import workload
 from benchmarks.servers import Postgres, Servers
 from benchmarks.system import System, processes
 from kongflow_events import words
-from kongflow_events.embedded import DATABASE, USER
 from kongflow_events.services import environments, keys
 from kongflow_events.store import schema
 from tests import factory
@@ -63,8 +62,7 @@ def dev(servers: Servers, _: Postgres) -> Iterator[System]:
     with processes(command, {}, servers.home / "dev.log") as leaders:
         Http(f"http://127.0.0.1:{port}", "").wait()
         variables = dict(line.split("=", 1) for line in (data / "dev.env").read_text().splitlines())
-        password = (data / "postgres.password").read_text(encoding="ascii")
-        database = f"postgresql://{USER}:{password}@/{DATABASE}?host={data}/postgres.run"
+        database = variables["DATABASE_URL"]
         with factory.connected(database):
             environment = keys.authenticate(f"Bearer {variables['KONGFLOW_KEY']}")
         make_rules(database, environment)

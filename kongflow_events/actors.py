@@ -28,7 +28,7 @@ _SPARE_CONNECTIONS = 2
 
 # Seconds after which a consumer that lost its broker tries again; dramatiq's own three would show in every recovery.
 _RECONNECT = 1.0
-# Seconds of calls to one target by one thread, without a look into the queue of others.
+# Seconds that one thread may go on with calls to one target, also while nobody waits for it.
 _TURN = 0.25
 # Seconds that a stopping worker gives its last hints; the relay repeats what does not make it.
 _LAST_HINTS = 2.0

@@ -162,7 +162,7 @@ def database() -> Iterator[Any]:
     except errors.Refused as error:
         output.fail(output.mistakes(error.issues) or error.message)
     except db.AWAY as error:
-        output.fail(f"the database is away: {' '.join(str(error).split())}", output.UNREACHABLE)
+        output.fail_away(error)
     finally:
         db.close()
 

@@ -33,8 +33,7 @@ def export(file: BinaryIO, **query: Any) -> None:
     written = 0
     # An event that holds a line break between its tokens must stay on one line.
     breaks = bytes.maketrans(b"\r\n", b"  ")
-    hidden = not sys.stderr.isatty()
-    with click.progressbar(_events(query), label="export", show_pos=True, file=sys.stderr, hidden=hidden) as events:
+    with click.progressbar(_events(query), label="export", show_pos=True, **output.on_progress()) as events:
         for event in events:
             file.write(bytes(event).translate(breaks) + b"\n")
             written += 1

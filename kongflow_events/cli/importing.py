@@ -163,4 +163,4 @@ def _bar(file: IO[bytes]) -> Any:
     if not length:
         return nullcontext(SimpleNamespace(update=lambda _: None))
     file.seek(0)
-    return click.progressbar(length=length, label="import", file=sys.stderr, hidden=not sys.stderr.isatty())
+    return click.progressbar(length=length, label="import", **output.on_progress())

@@ -75,7 +75,7 @@ def migrate(as_json: bool) -> None:
     try:
         steps = schema.migrate(settings.current().database_url)
     except db.AWAY as error:
-        output.fail(f"the database is away: {' '.join(str(error).split())}", output.UNREACHABLE)
+        output.fail_away(error)
     if as_json:
         output.show_json({"applied": steps})
     else:

@@ -64,6 +64,16 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
     sys.exit(code)
 
 
+def fail_away(error: Exception) -> NoReturn:
+    """End because the database is away; what the driver says of it has lines and tabs."""
+    fail(f"the database is away: {' '.join(str(error).split())}", UNREACHABLE)
+
+
+def on_progress() -> dict[str, Any]:
+    """How every bar is drawn: on stderr, and on a terminal alone."""
+    return {"file": sys.stderr, "hidden": not sys.stderr.isatty()}
+
+
 def want_colour(asked: bool | None) -> bool | None:
     """Whether to colour: as asked, else as NO_COLOR and FORCE_COLOR say, else as the terminal does (None)."""
     if asked is not None:

@@ -64,9 +64,7 @@ def show(operation: dict[str, Any], did: str, *, as_json: bool) -> None:
 
 def _watch(what: str, operation: dict[str, Any]) -> dict[str, Any]:
     length = max(operation["total"], 1)
-    with click.progressbar(
-        length=length, label=what, show_pos=True, file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
+    with click.progressbar(length=length, label=what, show_pos=True, **output.on_progress()) as bar:
         while True:
             bar.update(min(operation["seen"], length) - bar.pos)
             if operation["state"] != "RUNNING":

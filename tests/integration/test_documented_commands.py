@@ -195,35 +195,33 @@ def execute(program: str, folder: Path, environ: dict[str, str]) -> str:
     return done.stdout
 
 
+def works(name: str, folder: Path, environ: dict[str, str], receiver: Receiver) -> None:
+    """Run a page's commands, and expect what they have to say."""
+    page = ROOT / name if name == "README.md" else ROOT / "docs" / name
+    said = execute(script(page, RUN[name], receiver.url.rstrip("/")), folder, environ)
+
+    assert [word for word in RUN[name].says if word not in said] == [], f"{name}: {said}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, page in RUN.items() if page.stage == "dev"])
 def test_the_commands_of_a_page_work_beside_dev(name: str, home: Path) -> None:
-    folder = home.parent
-    page = ROOT / name if name == "README.md" else ROOT / "docs" / name
-    with dev(folder) as environ, Receiver() as receiver:
-        said = execute(script(page, RUN[name], receiver.url.rstrip("/")), folder, environ)
-
-    assert [word for word in RUN[name].says if word not in said] == [], said
+    with dev(home.parent) as environ, Receiver() as receiver:
+        works(name, home.parent, environ, receiver)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, page in RUN.items() if page.stage == "servers"])
 def test_the_commands_of_a_page_work_beside_servers(name: str, database: str, queues: RabbitMQ, tmp_path: Path) -> None:
     with servers(tmp_path, database, queues.url) as environ, Receiver() as receiver:
-        said = execute(script(ROOT / "docs" / name, RUN[name], receiver.url.rstrip("/")), tmp_path, environ)
-
-    assert [word for word in RUN[name].says if word not in said] == [], said
+        works(name, tmp_path, environ, receiver)
 
 
 @pytest.mark.slow
 def test_pages_that_point_to_one_another_work_one_after_the_other_beside_one_dev(home: Path) -> None:
-    folder = home.parent
-    with dev(folder) as environ, Receiver() as receiver:
+    with dev(home.parent) as environ, Receiver() as receiver:
         for name in IN_ORDER:
-            page = ROOT / name if name == "README.md" else ROOT / "docs" / name
-            said = execute(script(page, RUN[name], receiver.url.rstrip("/")), folder, environ)
-
-            assert [word for word in RUN[name].says if word not in said] == [], f"{name}: {said}"
+            works(name, home.parent, environ, receiver)
 
 
 def test_every_page_with_commands_is_run() -> None:
