@@ -10,7 +10,7 @@ from typing import Final, get_args
 import msgspec
 
 from kongflow_events import words
-from kongflow_events.store import db
+from kongflow_events.store import db, targets
 from kongflow_events.store.events import STATE, STATES
 
 MINUTES: Final = 60
@@ -64,7 +64,7 @@ def _calls(resting: bool) -> str:
        FROM event_dispatchers AS dispatchers LEFT JOIN targets ON targets.dispatcher_id = dispatchers.id
        JOIN outbox ON outbox.kind = 'post' AND outbox.lane = dispatchers.id
       WHERE dispatchers.environment_id = %(environment)s
-        AND (targets.paused_at IS NOT NULL OR targets.rests_until > now()) IS {"" if resting else "NOT "}TRUE
+        AND ({targets.WAITS}) = {resting}
       LIMIT {MOST + 1})"""
 
 

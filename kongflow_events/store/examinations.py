@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from kongflow_events.store import db
+from kongflow_events.store import db, targets
 
 # Rows that are looked at, so that a backlog of millions does not make the doctor slow.
 MOST: Final = 200_000
@@ -26,7 +26,7 @@ SELECT kind, count(*) AS rows,
        count(*) FILTER (WHERE died_at IS NULL AND lease_until < now() - interval '5 minutes') AS abandoned,
        count(*) FILTER (WHERE rests) AS resting,
        COALESCE(extract(epoch FROM now() - min(due_at) FILTER (WHERE died_at IS NULL AND NOT rests)), 0)::float AS oldest
-  FROM (SELECT outbox.*, (paused_at IS NOT NULL OR rests_until > now()) IS TRUE AS rests
+  FROM (SELECT outbox.*, {targets.WAITS} AS rests
           FROM (SELECT * FROM outbox LIMIT {MOST}) AS outbox
           LEFT JOIN targets ON kind = 'post' AND dispatcher_id = lane) AS looked_at
  GROUP BY kind ORDER BY kind

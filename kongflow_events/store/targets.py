@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from kongflow_events import circuits
 from kongflow_events.store import db
+
+# Of a target that calls have to wait for, whether there is a row of it or not: it rests, or somebody has paused it.
+WAITS: Final = "(targets.paused_at IS NOT NULL OR targets.rests_until > now()) IS TRUE"
 
 # The house's lock order: dispatcher, then target. The clock is read behind the locks: what others have written before
 # must not lie in its future.
