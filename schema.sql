@@ -239,7 +239,7 @@ CREATE TABLE targets (
 --   CANCELED   its event was cancelled before its target was called
 CREATE TABLE invocations (
     id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
-    environment_id UUID NOT NULL REFERENCES runtime_environments(id) ON DELETE CASCADE,
+    environment_id UUID NOT NULL,                           -- its event's, which goes away with it: no second foreign key to check
     event_record_id UUID NOT NULL REFERENCES event_records(id) ON DELETE CASCADE,
     dispatcher_id UUID NOT NULL,
     dispatcher_event TEXT NOT NULL,                         -- the dispatcher's first name, as it was
@@ -364,10 +364,10 @@ CREATE INDEX dynamic_trigger_jobs_job_id ON dynamic_trigger_jobs(job_id);
 -- One execution of a job version for an event. The words are upstream's, because its clients refuse others; the last
 -- seven are final. Runs are created, read and cancelled here; executing them is a later step.
 CREATE TABLE job_runs (
-    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
-    environment_id UUID NOT NULL REFERENCES runtime_environments(id) ON DELETE CASCADE,
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),          -- of one that came with its delivery: its invocation's
+    environment_id UUID NOT NULL,                           -- its event's, which goes away with it
     job_id UUID NOT NULL REFERENCES jobs(id) ON DELETE CASCADE,
-    version_id UUID NOT NULL REFERENCES job_versions(id) ON DELETE CASCADE,
+    version_id UUID NOT NULL,                               -- of that job, and never deleted while that has runs
     event_record_id UUID NOT NULL REFERENCES event_records(id) ON DELETE CASCADE,
     external_account_id UUID REFERENCES external_accounts(id) ON DELETE SET NULL,
     invocation_id UUID,                                     -- no foreign key: its event's cascade removes both
@@ -390,8 +390,7 @@ CREATE TABLE job_runs (
 CREATE INDEX job_runs_newest ON job_runs(job_id, environment_id, id DESC);
 -- An event's runs.
 CREATE INDEX job_runs_event_record_id ON job_runs(event_record_id);
--- Deleting a version or an account must not read every run.
-CREATE INDEX job_runs_version_id ON job_runs(version_id);
+-- Deleting an account must not read every run.
 CREATE INDEX job_runs_external_account_id ON job_runs(external_account_id) WHERE external_account_id IS NOT NULL;
 
 -- How much is let in --------------------------------------------------------------------------------------------------

@@ -66,8 +66,7 @@ def report(service: stage.Stage, events: int, seconds: float, memory: float) -> 
         f"{events / (moments[-1] - moments[0]):,.0f}",
         f"{paces[-1] / paces[0]:.2f}",
         max(service.deepest.values()),
-        # Each event is two rows: its delivery, and its invocation, which the worker that makes it hints itself.
-        f"{hinted / (2 * events):.2f}",
+        f"{hinted / events:.2f}",
         f"{memory:.0f}",
     )
 

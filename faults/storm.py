@@ -53,7 +53,11 @@ def _capacities(run: Run) -> tuple[float, float]:
     began = time.monotonic()
     run.world.within(300, "the sample is carried out", lambda: run.world.owed() == 0)
     took = time.monotonic() - began
-    made = f"SELECT count(*) FROM invocations WHERE environment_id = '{run.tenant.environment.id}'"
+    # Runs that come with their delivery are no rows of their own.
+    made = (
+        f"SELECT count(*) FROM invocations WHERE environment_id = '{run.tenant.environment.id}'"
+        f" AND dispatchable->>'type' <> '{words.JOB_VERSION}'"
+    )
     calls = run.world.number(
         "SELECT count(*) / extract(epoch FROM max(started_at + duration_ms * interval '1 ms') - min(started_at))"
         " FROM invocation_attempts JOIN invocations ON invocations.id = invocation_id"

@@ -6,17 +6,19 @@ actors on its in-process broker.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import dramatiq
 import dramatiq.worker
 import structlog
 
-from kongflow_events import beats, exposition, gathering, logs, metrics, settings, traces, words
+from kongflow_events import beats, exposition, garbage, gathering, logs, metrics, settings, traces, words
 from kongflow_events import broker as brokers
 from kongflow_events.services import deliver, invoke, post
 from kongflow_events.store import db
@@ -26,6 +28,9 @@ log = structlog.get_logger(__name__)
 # A little over what threads take, for the sake of a worker that hands one over while another is at work.
 _SPARE_CONNECTIONS = 2
 
+# How much less of a busy processor a worker claims than who answers senders: what is stored can wait, and a sender does not.
+# It is what the command `nice` gives.
+_NICE = 10
 # Seconds after which a consumer that lost its broker tries again; dramatiq's own three would show in every recovery.
 _RECONNECT = 1.0
 # Seconds that one thread may go on with calls to one target, also while nobody waits for it.
@@ -63,6 +68,10 @@ def boot() -> None:
     dramatiq.worker.CONSUMER_RESTART_DELAY_SECS = _RECONNECT
     dramatiq.set_broker(broker)
     exposition.serve(current)
+    # A sandbox may forbid even that, and it is no reason not to work.
+    with suppress(OSError):
+        os.nice(_NICE)
+    garbage.settle()
 
 
 def declare(broker: dramatiq.Broker, hints: Offer) -> None:

@@ -310,14 +310,21 @@ class Model:
         for name in sorted(set(names)):
             if self._is_to_be_done(kind, name, holder):
                 row = self.owed.pop(name)
-                self._deliver(name) if kind == "deliver" else self._invoke(name, row.attempts + (holder is None))
+                if kind == "deliver":
+                    self._deliver(name, together=holder is None)
+                else:
+                    self._invoke(name, row.attempts + (holder is None))
 
-    def _deliver(self, record: str) -> None:
+    def _deliver(self, record: str, *, together: bool) -> None:
         event = self.events[record]
         for one, dispatcher in self.dispatchers.items():
             if dispatcher.environment == event.environment and self._hears(dispatcher, event):
                 event.delivered = True
                 self._invocation(record, one, dispatcher)
+                if together and dispatcher.runs == 1 and not dispatcher.one_shot:
+                    # A version of a job that exists: its run comes with the delivery.
+                    del self.owed[f"{record}/{one}"]
+                    self._invoke(f"{record}/{one}", 1)
 
     def _hears(self, dispatcher: Dispatcher, event: Event) -> bool:
         alive = dispatcher.enabled and (dispatcher.expires is None or dispatcher.expires > self.now)

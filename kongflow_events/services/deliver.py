@@ -1,5 +1,8 @@
 """Deliver: match events against their environment's dispatchers, one invocation for each match (upstream's DeliverEvent).
 
+A match that starts one version of a job has its run at once, in the same transaction; what else an invocation asks for, or
+what did not go through together, is owed and left to `invoke` or `post`.
+
 The verbs here take ids of event records and return what to hint next, by kind of work; the rows are written whether or
 not anybody hints them.
 """
@@ -65,7 +68,7 @@ def _deliver_one_by_one(ids: Collection[uuid.UUID]) -> Hints:
 
 
 class _Delivered(NamedTuple):
-    """What a transaction has delivered: the events, with their invocations, since when (ns since 1970), and what is next."""
+    """What a transaction has delivered: the events, with their invocations, since when (ns since 1970), and what is left."""
 
     events: list[deliveries.Locked]
     matches: dict[uuid.UUID, list[deliveries.Match]]
@@ -80,7 +83,7 @@ def _account(delivered: _Delivered) -> Hints:
     metrics.DELIVERIES.add("matched", amount=len(matched))
     metrics.DELIVERIES.add("unmatched", amount=len(delivered.events) - len(matched))
     made = delivered.made
-    metrics.MATCHES.add("invoke", amount=len(made.invoke))
+    metrics.MATCHES.add("invoke", amount=len(made.started) + len(made.invoke))
     metrics.MATCHES.add("post", amount=len(made.post) + len(made.wait))
     # Looked up once, as all that would cost each event of a batch.
     say = log.debug
@@ -91,7 +94,24 @@ def _account(delivered: _Delivered) -> Hints:
         for event in delivered.events:
             matches = len(delivered.matches.get(event.id, ()))
             traces.past("deliver", event.traceparent, delivered.began, event_record=event.id, matches=matches)
+    _account_started(delivered)
     return {"invoke": made.invoke, "post": made.post, "deliver": delivered.left}
+
+
+def _account_started(delivered: _Delivered) -> None:
+    """Count, say and record the runs that came with the delivery, as `invoke` does with its own."""
+    started = delivered.made.started
+    metrics.INVOCATIONS.add("invoke", "succeeded", amount=len(started))
+    events = {event.id: event for event in delivered.events}
+    since = (time.time_ns() - delivered.began) / 1e9
+    say, traced = log.debug, traces.recording()
+    for invocation, match in started.items():
+        event = events[match.record_id]
+        metrics.SEND_TO_RUN.note(event.waited + since)
+        named = {"invocation": invocation, "dispatcher": match.dispatcher_id, "status": "SUCCEEDED"}
+        say("invocation ended", event_record=event.id, reason=None, **named)
+        if traced:
+            traces.past("invoke", event.traceparent, delivered.began, **named)
 
 
 def _deliver(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> _Delivered:
@@ -101,7 +121,8 @@ def _deliver(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> _Delivered:
     chosen = _as_many_as_fit(locked, matches)
     taken = deliveries.take(chosen, token) if chosen else set()
     wanted = [match for record_id in chosen if record_id in taken for match in matches.get(record_id, ())]
-    made = deliveries.invoke(wanted) if wanted else deliveries.Made([], [], [])
+    # Alone with a token, an event is one that failed: what is then owed apart can fail apart.
+    made = deliveries.invoke(wanted, at_once=token is None) if wanted else deliveries.Made({}, [], [], [])
     if taken:
         crashes.point("deliver.before_commit")
     return _Delivered(

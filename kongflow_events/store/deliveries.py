@@ -1,7 +1,7 @@
 """Delivery: events locked, candidates looked up, and their invocations written together with what is owed for them.
 
-One transaction: `lock`, then `candidates` and `filters_of`, then `finish`. The lock order is the house's: event records
-by id, then outbox rows.
+One transaction: `lock`, then `candidates` and `filters_of`, then `take` and `invoke`. The lock order is the house's: event
+records by id, then outbox rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _LOCK = db.Prepared(
     "lock_events",
     f"""
 SELECT id, environment_id, name, source, external_account_id, payload_raw, payload_type, context::text AS context,
-       {ABOUT} AS about, traceparent, delivered_at IS NULL AND cancelled_at IS NULL AS wanted
+       {ABOUT} AS about, traceparent, delivered_at IS NULL AND cancelled_at IS NULL AS wanted,
+       extract(epoch FROM clock_timestamp() - GREATEST(deliver_at, created_at))::float8 AS waited
   FROM event_records WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 """,
 )
@@ -57,29 +58,51 @@ RETURNING subject_id
 """,
 )
 
+# The version of a job that starts at once, with no step between: nothing is owed then, and nothing is left to fail. Whatever
+# is not plainly startable is owed, and `invoke` says what is wrong with it.
+_AT_ONCE = """
+    CASE WHEN %(at_once)s::boolean AND NOT one_shot AND enabled AND (expires_at IS NULL OR expires_at > now())
+          AND dispatchable->>'type' = 'JOB_VERSION'
+          AND dispatchable->>'id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+         THEN (dispatchable->>'id')::uuid END"""
+
 # Whoever inserts in the order of dispatchers waits for nobody who waits for it: two deliveries may meet at a one-shot
-# dispatcher. A dispatcher that was deleted since it matched gets nothing, and makes no event delivered.
+# dispatcher. A dispatcher that was deleted since it matched gets nothing, and makes no event delivered. The run that an
+# invocation starts at once is its only one, and has its id: no list of ids has to be joined to what was made.
 _INVOKE = db.Prepared(
     "make_invocations",
     f"""
 WITH matched AS (
-    SELECT matched.id, event_record_id, dispatcher_id, environment_id, event, dispatchable, one_shot
+    SELECT matched.id, event_record_id, dispatcher_id, dispatchers.environment_id, event, dispatchable, one_shot,
+           versions.id IS NOT NULL AS starts
       FROM unnest(%(ids)s::uuid[], %(records)s::uuid[], %(dispatchers)s::uuid[])
         AS matched(id, event_record_id, dispatcher_id)
       JOIN event_dispatchers AS dispatchers ON dispatchers.id = dispatcher_id
+      LEFT JOIN job_versions AS versions ON versions.id = {_AT_ONCE}
 ), made AS (
     INSERT INTO invocations (id, environment_id, event_record_id, dispatcher_id, dispatcher_event, dispatchable,
-                             replay, pending_one_shot)
+                             replay, pending_one_shot, status, attempts, completed_at)
     SELECT id, environment_id, event_record_id, dispatcher_id, event, dispatchable - 'headers', %(replay)s::bigint,
-           CASE WHEN one_shot THEN dispatcher_id END
+           CASE WHEN one_shot THEN dispatcher_id END,
+           CASE WHEN starts THEN 'SUCCEEDED' ELSE 'PENDING' END, starts::integer, CASE WHEN starts THEN now() END
       FROM matched ORDER BY dispatcher_id, event_record_id
     ON CONFLICT DO NOTHING
-    RETURNING id, environment_id, dispatcher_id, dispatchable->>'type' = ANY(%(url_types)s::text[]) AS url
-), owed AS ({outbox.OWE_MADE}), stamped AS (
+    RETURNING id, environment_id, event_record_id, dispatcher_id, dispatchable, status = 'SUCCEEDED' AS started,
+              dispatchable->>'type' = ANY(%(url_types)s::text[]) AS url
+), started AS (
+    INSERT INTO job_runs (id, environment_id, job_id, version_id, event_record_id, external_account_id, invocation_id,
+                          is_test, internal)
+    SELECT made.id, made.environment_id, versions.job_id, versions.id, made.event_record_id,
+           records.external_account_id, made.id, records.is_test, jobs.internal
+      FROM made
+      JOIN job_versions AS versions ON versions.id = CASE WHEN started THEN (dispatchable->>'id')::uuid END
+      JOIN event_records AS records ON records.id = made.event_record_id
+      JOIN jobs ON jobs.id = versions.job_id
+), owed AS ({outbox.OWE_MADE} WHERE NOT started), stamped AS (
     UPDATE event_records SET delivered_at = now()
      WHERE id IN (SELECT event_record_id FROM matched) AND %(replay)s = 0
 )
-SELECT made.id, url, COALESCE(rests_until > now(), FALSE) AS rests
+SELECT made.id, url, started, COALESCE(rests_until > now(), FALSE) AS rests
   FROM made LEFT JOIN targets ON url AND targets.dispatcher_id = made.dispatcher_id
 """,
 )
@@ -116,10 +139,14 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Locked(Event, frozen=True):
-    """An event under this transaction's lock. `wanted` says that it was neither delivered nor cancelled."""
+    """An event under this transaction's lock. `wanted` says that it was neither delivered nor cancelled.
+
+    `waited` are the seconds since it was due.
+    """
 
     wanted: bool
     traceparent: str | None
+    waited: float
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -158,11 +185,18 @@ class Match(msgspec.Struct, frozen=True):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """The invocations that came to be, by the work that carries them out; a post may have to `wait` for its target."""
+    """The invocations that came to be, by the work that carries them out; a post may have to `wait` for its target.
 
+    The runs of those that `started` came to be with them; each with the match that it is for.
+    """
+
+    started: dict[uuid.UUID, Match]
     invoke: list[uuid.UUID]
     post: list[uuid.UUID]
     wait: list[uuid.UUID]
+
+    def __len__(self) -> int:
+        return len(self.started) + len(self.invoke) + len(self.post) + len(self.wait)
 
 
 def lock(ids: Collection[uuid.UUID]) -> list[Locked]:
@@ -187,18 +221,20 @@ def take(ids: Collection[uuid.UUID], token: uuid.UUID | None) -> set[uuid.UUID]:
     return {row["subject_id"] for row in _TAKE.rows({"ids": list(ids), "token": token})}
 
 
-def invoke(matches: Sequence[Match], replay: int = 0) -> Made:
-    """Write one invocation for each match, owe its work, and, unless it is a replay, stamp the events as delivered.
+def invoke(matches: Sequence[Match], replay: int = 0, *, at_once: bool) -> Made:
+    """Write one invocation for each match, and, unless it is a replay, stamp the events as delivered.
 
-    A pair that has its invocation already gets no second; a one-shot dispatcher that waits for another event gets a
-    skipped one.
+    A version of a job starts its run with that; the work of the others, or of all unless `at_once`, is owed. A pair that
+    has its invocation already gets no second; a one-shot dispatcher that waits for another event gets a skipped one.
     """
-    parameters = {**_columns(matches), "url_types": list(words.URL_TYPES), "replay": replay}
-    made = _INVOKE.rows(parameters)
+    asked = _columns(matches)
+    made = _INVOKE.rows({**asked, "url_types": list(words.URL_TYPES), "replay": replay, "at_once": at_once})
+    match_of = dict(zip(asked["ids"], matches, strict=True))
     if len(made) < len(matches) and (superseded := [match for match in matches if match.one_shot]):
         db.run(_SUPERSEDE, _columns(superseded))
     return Made(
-        invoke=[row["id"] for row in made if not row["url"]],
+        started={row["id"]: match_of[row["id"]] for row in made if row["started"]},
+        invoke=[row["id"] for row in made if not row["url"] and not row["started"]],
         post=[row["id"] for row in made if row["url"] and not row["rests"]],
         wait=[row["id"] for row in made if row["rests"]],
     )

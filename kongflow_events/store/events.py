@@ -33,13 +33,14 @@ WITH sent AS (
     SELECT id, identifier FROM external_accounts
      WHERE environment_id = %(environment_id)s AND identifier = ANY(%(accounts)s::text[])
 ), added AS (
-    -- Writes only at an account's first use; the update makes the row visible when two first uses meet. Its first event's
-    -- id is as new as any.
+    -- Writes only at an account's first use; the update makes the row visible when two first uses meet. It touches no key:
+    -- that would lock out a delivery, which has the event that somebody else waits for here. Its first event's id is as new
+    -- as any.
     INSERT INTO external_accounts (id, organization_id, environment_id, identifier)
     SELECT DISTINCT ON (account) id, %(organization_id)s::uuid, %(environment_id)s::uuid, account FROM sent
      WHERE account IS NOT NULL AND NOT EXISTS (SELECT FROM known WHERE identifier = account)
      ORDER BY account
-    ON CONFLICT (environment_id, identifier) DO UPDATE SET identifier = EXCLUDED.identifier
+    ON CONFLICT (environment_id, identifier) DO UPDATE SET updated_at = now()
     RETURNING id, identifier
 ), record AS (
     INSERT INTO event_records AS stored (

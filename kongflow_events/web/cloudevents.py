@@ -16,8 +16,10 @@ from kongflow_events.web.requests import answer, body_of
 _FAMILY: Final = "application/cloudevents"
 
 
-# The attributes that every CloudEvent has: one of them is enough to see what was meant.
-_TELLING: Final = tuple(f"{cloudevents.HEADER}{name}" for name in ("specversion", "id", "source", "type"))
+# The headers of the attributes that every CloudEvent has, as WSGI names them: one is enough to see what was meant.
+_TELLING: Final = frozenset(
+    f"HTTP_{cloudevents.HEADER}{name}".upper().replace("-", "_") for name in ("specversion", "id", "source", "type")
+)
 
 
 class Sent(NamedTuple):
@@ -41,7 +43,7 @@ def sent(request: falcon.Request, current: settings.Settings) -> Sent | None:
     if media_type.startswith(_FAMILY):
         raise errors.Unsupported(f"CloudEvents are read as {cloudevents.STRUCTURED} or {cloudevents.BATCHED}")
     # A header of that form that somebody's proxy adds makes no CloudEvent of an event of ours.
-    if all(request.get_header(name) is None for name in _TELLING):
+    if _TELLING.isdisjoint(request.env):
         return None
     headers = {name: value for name, value in request.headers_lower.items() if name.startswith(cloudevents.HEADER)}
     body = body_of(request, current.max_body)

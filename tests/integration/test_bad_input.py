@@ -822,7 +822,7 @@ class TestTextColumns:
         factory.dispatcher(alice.environment, to=factory.to_job(factory.job(alice.environment, "other")))
         with db.unit():
             record = ingest.ingest_send_event(alice.environment, factory.event())
-        [made] = deliver.deliver([record.id])["invoke"]
+        [made] = deliver.deliver([record.id], one_by_one=True)["invoke"]
         return made
 
     def test_a_failure_whose_words_cannot_be_stored_is_noted_in_words_that_can(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kongflow_events import models, patterns, retries, schemas, words
-from kongflow_events.services import cancel, deliver, ingest
+from kongflow_events.services import cancel, deliver, ingest, invoke
 from kongflow_events.store import db, deliveries
 from tests import factory
 from tests.plans import rows_read
@@ -43,6 +43,11 @@ def invocations() -> list[models.Invocation]:
         return list(models.Invocation.select().order_by(models.Invocation.id))
 
 
+def runs() -> list[models.JobRun]:
+    with db.unit():
+        return list(models.JobRun.select())
+
+
 def outbox() -> list[models.Outbox]:
     with db.unit():
         return list(models.Outbox.select().order_by(models.Outbox.subject_id))
@@ -53,19 +58,79 @@ def delivered_to(record_id: uuid.UUID) -> set[uuid.UUID]:
     return {one.dispatcher_id for one in invocations() if one.event_record_id == record_id}
 
 
-def test_a_match_becomes_an_invocation_and_stamps_the_event(alice: words.Environment, job: models.JobVersion) -> None:
-    listening = factory.dispatcher(alice, to=factory.to_job(job))
+def test_a_match_becomes_an_invocation_and_stamps_the_event(alice: words.Environment) -> None:
+    trigger = {"type": words.DYNAMIC_TRIGGER, "id": str(factory.trigger(alice))}
+    listening = factory.dispatcher(alice, to=trigger)
     event = send(alice)
 
     hints = deliver.deliver([event])
 
     [made] = invocations()
     assert (made.event_record_id, made.dispatcher_id, made.status) == (event, listening, "PENDING")
-    assert (made.dispatcher_event, made.dispatchable) == (factory.JOB_EVENT, factory.to_job(job))
+    assert (made.dispatcher_event, made.dispatchable) == (factory.JOB_EVENT, trigger)
     assert record(event).delivered_at is not None
     assert hints["invoke"] == [made.id]
     [owed] = outbox()
     assert (owed.subject_id, owed.kind, owed.lane) == (made.id, "invoke", alice.id)
+
+
+def test_a_version_of_a_job_has_its_run_with_the_delivery(alice: words.Environment, job: models.JobVersion) -> None:
+    factory.dispatcher(alice, to=factory.to_job(job))
+    event = send(alice, "acme")
+
+    hints = deliver.deliver([event])
+
+    [made] = invocations()
+    assert (made.status, made.attempts, made.completed_at is not None) == ("SUCCEEDED", 1, True)
+    [run] = runs()
+    assert (run.status, run.job_id, run.version_id, run.environment_id) == ("PENDING", job.job_id, job.id, alice.id)
+    assert (run.event_record_id, run.invocation_id) == (event, made.id)
+    assert run.external_account_id == record(event).external_account_id is not None
+    assert not any(hints.values())
+    assert outbox() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "SET dispatchable = jsonb_set(dispatchable, '{id}', to_jsonb(gen_random_uuid()))",
+        "SET dispatchable = jsonb_set(dispatchable, '{id}', '\"no id\"')",
+        "SET dispatchable = dispatchable - 'id'",
+    ],
+)
+def test_a_version_that_cannot_be_started_is_left_to_who_can_say_why(
+    alice: words.Environment, job: models.JobVersion, change: str
+) -> None:
+    good, bad = (factory.dispatcher(alice, to=factory.to_job(job)) for _ in range(2))
+    with db.unit():
+        db.run(f"UPDATE event_dispatchers {change} WHERE id = %s", (bad,))
+
+    hints = deliver.deliver([send(alice)])
+
+    statuses = {one.dispatcher_id: one.status for one in invocations()}
+    assert statuses == {good: "SUCCEEDED", bad: "PENDING"}
+    assert [row.subject_id for row in outbox()] == hints["invoke"] != []
+
+
+def test_runs_that_cannot_be_made_keep_no_event_from_being_delivered(
+    alice: words.Environment, job: models.JobVersion
+) -> None:
+    broken = factory.job(alice, "broken")
+    factory.dispatcher(alice, to=factory.to_job(job), payload_filter={"n": [1]})
+    factory.dispatcher(alice, to=factory.to_job(broken), payload_filter={"n": [2]})
+    with db.unit():
+        db.run("ALTER TABLE job_runs ADD CONSTRAINT broken CHECK (version_id <> %s)", (broken.id,))
+    events = [send(alice, payload=f'{{"n":{n}}}') for n in (1, 2)]
+
+    hints = deliver.deliver(events)
+    invoke.invoke(hints["invoke"])
+
+    assert {one.event_record_id: one.status for one in invocations()} == dict(
+        zip(events, ("SUCCEEDED", "PENDING"), strict=True)
+    )
+    assert [run.job_id for run in runs()] == [job.job_id]
+    [owed] = outbox()
+    assert (owed.kind, owed.attempts) == ("invoke", 1)
 
 
 def test_an_event_nobody_listens_to_is_finished_but_not_stamped(alice: words.Environment) -> None:
@@ -241,8 +306,8 @@ def test_two_workers_on_one_event_make_one_set_of_invocations(alice: words.Envir
         thread.join()
     deliver.deliver(events)  # what every worker skipped because another held it
 
-    assert len(invocations()) == 250
-    assert {row.kind for row in outbox()} == {"invoke"}
+    assert len(invocations()) == len(runs()) == 250
+    assert outbox() == []
 
 
 def test_one_transaction_writes_at_most_its_share_and_leaves_the_rest(

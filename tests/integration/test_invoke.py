@@ -28,12 +28,12 @@ def job(alice: words.Environment) -> models.JobVersion:
 
 @pytest.fixture
 def pending(alice: words.Environment) -> Callable[[], list[uuid.UUID]]:
-    """Send an event and deliver it; returns what is to be invoked."""
+    """Send an event and deliver it alone, so that all of its invocations are owed; returns what is to be invoked."""
 
     def send_and_deliver() -> list[uuid.UUID]:
         with db.unit():
             record = ingest.ingest_send_event(alice, factory.event())
-        return deliver.deliver([record.id])["invoke"]
+        return deliver.deliver([record.id], one_by_one=True)["invoke"]
 
     return send_and_deliver
 

@@ -213,10 +213,10 @@ def test_it_goes_on_where_it_was_after_a_restart_and_makes_nothing_twice(
     made = deliver_and_die = 0
     invoke_all = replay.deliveries.invoke
 
-    def dies(*args: Any) -> Any:
+    def dies(*args: Any, **chosen: Any) -> Any:
         nonlocal deliver_and_die
         deliver_and_die += 1
-        result = invoke_all(*args)
+        result = invoke_all(*args, **chosen)
         if deliver_and_die % 2:
             raise KeyboardInterrupt  # in the open transaction, as a killed process leaves it
         return result

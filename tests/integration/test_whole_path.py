@@ -51,11 +51,18 @@ class Service:
         self.http = Http(f"http://127.0.0.1:{port}", key)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def register(self, *slugs: str) -> None:
+    def register(self, *slugs: str, event: str = "order.paid") -> None:
         """Jobs that start at a paid order of more than 10."""
         for slug in slugs:
-            trigger = {"event": "order.paid", "filter": {"amount": [{"$gt": 10}]}}
+            trigger = {"event": event, "filter": {"amount": [{"$gt": 10}]}}
             self.http("POST", "/api/v1/jobs", {"id": slug, "name": slug, "version": "1.0.0", "trigger": trigger})
+
+    def trigger(self, slug: str) -> None:
+        """A job that only a dynamic trigger starts, at a paid order."""
+        self.register(slug, event="nobody.sends.it")
+        made = self.http("PUT", f"/api/v1/dynamic-triggers/{slug}", {"jobs": [slug]})
+        to = {"type": "DYNAMIC_TRIGGER", "id": made["triggerId"]}
+        self.http("POST", "/api/v1/event-dispatchers", {"event": "order.paid", "dispatchable": to})
 
     def send(self, event_id: str) -> None:
         """One order, which has to be accepted."""
@@ -166,7 +173,7 @@ def test_invocations_are_hinted_through_their_queue(service: Service) -> None:
     deliver_only = commands["worker"].replace("--queues deliver invoke", "--queues deliver")
     with running([commands["web"], commands["scheduler"], deliver_only], service.environ, service.log):
         service.http.wait()
-        service.register("ship")
+        service.trigger("ship")
         service.send("1")
         eventually(lambda: waiting(service, "invoke") > 0)
         assert service.count() == 0
