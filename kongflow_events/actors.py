@@ -18,7 +18,7 @@ import dramatiq
 import dramatiq.worker
 import structlog
 
-from kongflow_events import beats, exposition, garbage, gathering, logs, metrics, settings, traces, words
+from kongflow_events import beats, exposition, gathering, logs, memory, metrics, settings, traces, words
 from kongflow_events import broker as brokers
 from kongflow_events.services import deliver, invoke, post
 from kongflow_events.store import db
@@ -71,7 +71,7 @@ def boot() -> None:
     # A sandbox may forbid even that, and it is no reason not to work.
     with suppress(OSError):
         os.nice(_NICE)
-    garbage.settle()
+    memory.settle()
 
 
 def declare(broker: dramatiq.Broker, hints: Offer) -> None:

@@ -21,7 +21,7 @@ from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.schedulers.blocking import BlockingScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from kongflow_events import beats, errors, exposition, garbage, gathering, logs, metrics, settings, traces, words
+from kongflow_events import beats, errors, exposition, gathering, logs, memory, metrics, settings, traces, words
 from kongflow_events import broker as brokers
 from kongflow_events.services import expire, health, redrive, relay, replay, retain
 from kongflow_events.store import db
@@ -57,7 +57,7 @@ def main(current: settings.Settings) -> None:
     stopping = threading.Thread(target=scheduler.shutdown, name="stopping")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None if stopping.ident else stopping.start())
-    garbage.settle()
+    memory.settle()
     log.info("scheduler started", tick_ms=current.tick_ms)
     scheduler.start()
     stopping.join()

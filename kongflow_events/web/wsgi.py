@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Final
 
-from kongflow_events import beats, gathering, logs, settings, traces
+from kongflow_events import beats, gathering, logs, memory, settings, traces
 from kongflow_events.processes import stop_at_masters_death
 from kongflow_events.store import db, readers
 from kongflow_events.web import leave
@@ -22,6 +22,7 @@ try:
 except settings.BadSettings as error:
     sys.exit(f"kongflow-events: {error}")
 
+memory.share_one_heap()
 is_leaving = leave.on_sigterm(_current.stop_grace)
 # An orphan would go on serving, and share the port with those that are started in its place: it goes at once.
 stop_at_masters_death(signal.SIGINT)
