@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -243,7 +244,9 @@ class Relay:
         limit = min(limit, _AT_ONCE * self._batch)
         rows = outbox.hint_oldest(kind, order.since, limit)
         order.behind = len(rows) == limit
-        if rows and not order.behind:
+        # A lane with many by itself is nobody's company: when it gets behind, nobody is there to be held up by it.
+        lanes = Counter(row.lane for row in rows)
+        if not order.behind and any(number <= outbox.FEW for number in lanes.values()):
             self._note_others()
         return [rows]
 

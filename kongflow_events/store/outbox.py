@@ -159,9 +159,10 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Hinted(msgspec.Struct, frozen=True):
-    """A row to hint: its id, and how often that was tried without progress, this time included."""
+    """A row to hint: its id, its lane, and how often that was tried without progress, this time included."""
 
     id: uuid.UUID
+    lane: uuid.UUID
     hints: int
 
     @property
@@ -304,4 +305,4 @@ def bury_delivery(subject_id: uuid.UUID, token: uuid.UUID, error: str) -> bool:
 
 
 def _hinted(row: db.Row) -> Hinted:
-    return Hinted(row["subject_id"], row["hints"])
+    return Hinted(row["subject_id"], row["lane"], row["hints"])

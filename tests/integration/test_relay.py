@@ -231,6 +231,18 @@ def test_no_more_rows_of_a_crowded_lane_are_under_way_than_workers_can_take_and_
     assert under_way == [18, 16, 16, 1]
 
 
+def test_a_lane_with_many_rows_is_not_held_back_for_its_own_sake(queues: Queues) -> None:
+    relay = Relay(queues, batch=20, high_water=50, places=4)
+    owe(30)
+    relay.tick()
+    do(queues.taken("deliver"))
+    owe(1000)
+    for _ in range(5):
+        relay.tick()
+
+    assert len(queues.messages["deliver"]) == 2 + 16
+
+
 def test_rows_of_a_crowded_lane_whose_messages_were_lost_hold_up_no_others(
     queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
