@@ -10,7 +10,7 @@ import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -143,8 +143,8 @@ class Relay:
         self._places = places
         self._round = _Round()
         self._orders: dict[words.Kind, _Order] = {"deliver": _Order(), "invoke": _Order()}
-        # Until when lanes with many rows are not among themselves.
-        self._shared_until = -math.inf
+        # Lanes that had few rows, and until when those with many are not among themselves because of them.
+        self._others: dict[uuid.UUID, float] = {}
         self._scanned = -_FULL_SCAN
         self._resting_until = 0.0
         self._away = False
@@ -244,10 +244,9 @@ class Relay:
         limit = min(limit, _AT_ONCE * self._batch)
         rows = outbox.hint_oldest(kind, order.since, limit)
         order.behind = len(rows) == limit
-        # A lane with many by itself is nobody's company: when it gets behind, nobody is there to be held up by it.
-        lanes = Counter(row.lane for row in rows)
-        if not order.behind and any(number <= outbox.FEW for number in lanes.values()):
-            self._note_others()
+        if not order.behind:
+            lanes = Counter(row.lane for row in rows)
+            self._note_others(lane for lane, number in lanes.items() if number <= outbox.FEW)
         return [rows]
 
     def _move_lanes(self, kind: words.Kind, limit: int) -> Groups:
@@ -259,13 +258,15 @@ class Relay:
         order.behind = bool(visited.few or visited.many or order.under_way) or not whole
         order.after = visited.after
         order.under_way |= dict.fromkeys((row.id for row in visited.many), time.monotonic() + _LOST)
-        if visited.few:
-            self._note_others()
+        self._note_others(row.lane for row in visited.few)
+        # Nobody is held back for his own sake: a flood begins with few rows.
+        for lane in {row.lane for row in visited.many}:
+            self._others.pop(lane, None)
         return [visited.few, visited.many]
 
-    def _note_others(self) -> None:
+    def _note_others(self, lanes: Iterable[uuid.UUID]) -> None:
         """Somebody with few rows has come, of any kind but posts, which have workers of their own."""
-        self._shared_until = time.monotonic() + _AMONG_THEMSELVES
+        self._others |= dict.fromkeys(lanes, time.monotonic() + _AMONG_THEMSELVES)
 
     def _bite(self, kind: words.Kind, limit: int) -> int:
         """How many rows of lanes with many may be hinted now: a queue is first in, first out, so they must not fill it."""
@@ -273,7 +274,8 @@ class Relay:
         now = time.monotonic()
         owed = outbox.still_owed([row_id for row_id, lost in order.under_way.items() if now < lost])
         order.under_way = {row_id: order.under_way[row_id] for row_id in owed}
-        messages = _MANY_BESIDE_OTHERS if now < self._shared_until else _MANY
+        self._others = {lane: until for lane, until in self._others.items() if now < until}
+        messages = _MANY_BESIDE_OTHERS if self._others else _MANY
         most = math.ceil(messages * self._batch * self._hints.consumers(kind))
         return min(limit, max(0, most - len(order.under_way)))
 

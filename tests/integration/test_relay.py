@@ -231,12 +231,13 @@ def test_no_more_rows_of_a_crowded_lane_are_under_way_than_workers_can_take_and_
     assert under_way == [18, 16, 16, 1]
 
 
-def test_a_lane_with_many_rows_is_not_held_back_for_its_own_sake(queues: Queues) -> None:
-    relay = Relay(queues, batch=20, high_water=50, places=4)
-    owe(30)
+@pytest.mark.parametrize("at_first", [3, 30])
+def test_a_lane_with_many_rows_is_not_held_back_for_its_own_sake(queues: Queues, at_first: int) -> None:
+    relay, lane = Relay(queues, batch=20, high_water=50, places=4), uuid.UUID(int=1)
+    owe(at_first, lane=lane)
     relay.tick()
     do(queues.taken("deliver"))
-    owe(1000)
+    owe(1000, lane=lane)
     for _ in range(5):
         relay.tick()
 
