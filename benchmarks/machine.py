@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from faults.machines import peak_memory
+from faults.machines import peak_memory, resident_memory
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -59,8 +59,17 @@ class Used(NamedTuple):
 
 def peaks(leaders: Mapping[str, int]) -> dict[str, float]:
     """The most memory in MB that the largest process of each group has had."""
+    return _largest(leaders, peak_memory)
+
+
+def resident(leaders: Mapping[str, int]) -> dict[str, float]:
+    """The memory in MB that the largest process of each group has now."""
+    return _largest(leaders, resident_memory)
+
+
+def _largest(leaders: Mapping[str, int], memory: Callable[[int], float]) -> dict[str, float]:
     processes = _processes()
-    return {name: max(map(peak_memory, _family(leader, processes))) for name, leader in leaders.items()}
+    return {name: max(map(memory, _family(leader, processes))) for name, leader in leaders.items()}
 
 
 def state() -> dict[str, object]:

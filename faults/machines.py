@@ -185,10 +185,19 @@ def threads_and_files(pid: int) -> tuple[int, int]:
         return (0, 0)
 
 
+def resident_memory(pid: int) -> float:
+    """What a process has in memory now, in MB; zero for one that is gone."""
+    return _memory(pid, "VmRSS")
+
+
 def peak_memory(pid: int) -> float:
     """The most memory that a process has had, in MB; zero for one that is gone."""
+    return _memory(pid, "VmHWM")
+
+
+def _memory(pid: int, which: str) -> float:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(which)), 0.0)
