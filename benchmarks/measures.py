@@ -51,20 +51,20 @@ class Bench(NamedTuple):
 
 def warm_up(bench: Bench, count: int) -> None:
     """Fill pools, caches and plans with some orders, and wait for their runs."""
-    with Runs(bench.system.database) as runs:
-        load.send(
-            bench.system.port,
-            bench.system.path,
-            bench.system.key,
-            workload.singles(orders(count)),
-            connections=CONNECTIONS,
-        )
+    put_through(bench, count)
+
+
+def put_through(bench: Bench, count: int, rate: float = 0) -> None:
+    """Send some orders, as fast as they are taken or at `rate` a second, and wait for their runs."""
+    system, bodies = bench.system, workload.singles(_orders(count))
+    with Runs(system.database) as runs:
+        load.send(system.port, system.path, system.key, bodies, connections=CONNECTIONS, rate=rate)
         runs.wait(count * bench.fan_out)
 
 
 def flood(bench: Bench, count: int, *, ids: bool = True) -> dict[str, Any]:
     """A, B and D: orders as fast as they are taken, until all of their runs exist. Without `ids` the server makes them."""
-    bodies = workload.singles(orders(count, ids=ids))
+    bodies = workload.singles(_orders(count, ids=ids))
     with Runs(bench.system.database) as runs, _counted(bench) as used:
         sent = load.send(bench.system.port, bench.system.path, bench.system.key, bodies, connections=CONNECTIONS)
         ended = runs.wait(count * bench.fan_out)
@@ -84,7 +84,7 @@ def flood(bench: Bench, count: int, *, ids: bool = True) -> dict[str, Any]:
 def offer(bench: Bench, rate: float, seconds: float, *, ids: bool = True) -> dict[str, Any]:
     """C: orders at a steady rate, whatever becomes of them; from when each was due to the commit of each of its runs."""
     count = int(rate * seconds)
-    bodies = workload.singles(orders(count, ids=ids))
+    bodies = workload.singles(_orders(count, ids=ids))
     began = time.time()
     with Runs(bench.system.database) as runs, _counted(bench) as used:
         sent = load.send(bench.system.port, bench.system.path, bench.system.key, bodies, connections=_OPEN, rate=rate)
@@ -104,7 +104,7 @@ def offer(bench: Bench, rate: float, seconds: float, *, ids: bool = True) -> dic
 def bulk(bench: Bench, count: int, size: int = 1000, connections: int = 4) -> dict[str, Any]:
     """E: `size` orders a request; ingest alone, then with all their runs."""
     assert bench.system.bulk_path is not None
-    bodies = workload.bulks(list(orders(count)), size)
+    bodies = workload.bulks(list(_orders(count)), size)
     with Runs(bench.system.database) as runs, _counted(bench) as used:
         sent = load.send(bench.system.port, bench.system.bulk_path, bench.system.key, bodies, connections=connections)
         ended = runs.wait(count * bench.fan_out)
@@ -137,7 +137,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)
 
 
-def orders(count: int, *, ids: bool = True) -> Iterator[dict[str, Any]]:
+def _orders(count: int, *, ids: bool = True) -> Iterator[dict[str, Any]]:
     """Orders, numbered from zero, with random ids of their sender or none."""
     return (workload.order(number, str(uuid.uuid4()) if ids else None) for number in range(count))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from benchmarks import load, machine, measures, ours, report, workload
+from benchmarks import machine, measures, ours, report
 from benchmarks.measures import Bench
 from benchmarks.servers import Servers
 
@@ -25,20 +25,12 @@ def main(minutes: int, rate: int) -> None:
         bench = Bench(system, servers, servers.postgres)
         measures.warm_up(bench, _WARM)
         for minute in range(1, minutes + 1):
-            _load(bench, rate)
+            measures.put_through(bench, 60 * rate, rate)
+            measures.bulk(bench, _BULKS * _SIZE, _SIZE)
             sizes = machine.resident(system.leaders)
             rows.append([str(minute), *(f"{size:.0f}" for size in sizes.values())])
             print(*rows[-1], flush=True)
     print(report.grid(["minute", *ours.TYPES], rows))
-
-
-def _load(bench: Bench, rate: int) -> None:
-    """A minute of it, until all of its runs are there."""
-    system, singles = bench.system, workload.singles(measures.orders(60 * rate))
-    with measures.Runs(system.database) as runs:
-        load.send(system.port, system.path, system.key, singles, connections=measures.CONNECTIONS, rate=rate)
-        runs.wait(len(singles) * bench.fan_out)
-    measures.bulk(bench, _BULKS * _SIZE, _SIZE)
 
 
 if __name__ == "__main__":

@@ -501,7 +501,7 @@ class TestRulesAgainstInvoke:
 
     @in_any_order
     @given(order=ORDERS)
-    def test_a_job_that_is_deleted_meanwhile_leaves_no_invocation_that_says_it_has_a_run(
+    def test_a_job_that_is_deleted_meanwhile_leaves_its_event_delivered_and_no_run_of_it(
         self, at_once: Interleaving, alice: words.Environment, order: list[int]
     ) -> None:
         event = name()
