@@ -54,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Milliseconds between two looks of the relay at the outbox.
     tick_ms: Positive = 10
     # Ids in one message, and rows in one transaction of a worker.
-    batch: Annotated[int, msgspec.Meta(ge=1, le=400)] = 100
+    batch: Annotated[int, msgspec.Meta(ge=1, le=400)] = 400
     # Messages that may wait in one queue before the relay and the workers stop filling it.
     high_water: Positive = 500
     # Seconds that one call to a URL target may take, all told; a webhook may ask for less.

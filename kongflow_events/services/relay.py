@@ -24,10 +24,10 @@ log = structlog.get_logger(__name__)
 
 # Messages that one pass may publish before it commits; what one pass leaves, the next one takes.
 _MESSAGES_A_PASS = 50
-# Messages of lanes with many rows that may be under way for each worker process: for its threads, and as many that wait for
-# them, while such lanes are among themselves; half a one while others come as well, which then wait for no thread and no
-# queue, and for a processor seldom: the next message goes with the next tick.
-_MANY, _MANY_BESIDE_OTHERS = 8, 0.5
+# Messages of lanes with many rows that may be under way for each worker process: one at work and one that waits for it, while
+# such lanes are among themselves; the eighth of one while others come as well, which then wait for no thread and no queue,
+# and for a processor seldom: the next message goes with the next tick.
+_MANY, _MANY_BESIDE_OTHERS = 2, 0.125
 # Seconds until such a message is taken for lost.
 _LOST = 2.0
 # Seconds until lanes with many rows are among themselves again.
@@ -47,10 +47,11 @@ _ROUND = 0.1
 _TIMES_AS_LONG = 10
 # A broker that failed is left alone this long, so that a dead one is not dialled a hundred times a second.
 _REST = 0.5
-# Rows a second that are a load, measured over so many seconds, and how many to linger then.
+# Rows a second that are a load, measured over so many seconds; how long to linger for each of them, and at the most.
 _LOAD = 400.0
 _RECENTLY = 0.25
-_LINGER = 0.03
+_LINGER_A_ROW = 75e-6
+_LONGEST_LINGER = 0.1
 # Seconds between two looks, at the least, as far as their rate is concerned.
 _SHORTEST = 0.001
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -63,8 +64,8 @@ Groups = list[list[outbox.Hinted]]
 class Pace:
     """When the relay is to look: at every tick, but under load only after a moment in which more rows have come.
 
-    A message of few ids costs its workers as much as one of many, so that lingering is what carries a load; while there is
-    none, it would only be late.
+    A message of few ids costs its workers nearly as much as one of many, so that lingering is what carries a load, the
+    longer the more there is; while there is none, it would only be late.
     """
 
     def __init__(self) -> None:
@@ -73,7 +74,7 @@ class Pace:
 
     def is_time(self, now: float) -> bool:
         """Whether to look, at this time of the monotonic clock."""
-        return self._rate < _LOAD or now - self._looked >= _LINGER
+        return self._rate < _LOAD or now - self._looked >= min(_LINGER_A_ROW * self._rate, _LONGEST_LINGER)
 
     def note(self, rows: int, now: float) -> None:
         """A look has hinted so many rows."""

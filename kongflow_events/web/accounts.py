@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from http import HTTPStatus
 from typing import Final
@@ -41,8 +42,11 @@ class Accounts:
         method = request.method if request.method in _METHODS else _NONE
         metrics.REQUESTS.add(route, method, str(response.status_code))
         metrics.REQUEST_SECONDS.note(seconds, route)
-        say = getattr(log, self._level(route, response.status_code, seconds))
-        say(
+        level = self._level(route, response.status_code, seconds)
+        if not log.is_enabled_for(level):
+            return
+        log.log(
+            level,
             "request",
             method=method,
             path=door.shown_path(request),
@@ -50,9 +54,9 @@ class Accounts:
             ms=round(seconds * 1000, 1),
         )
 
-    def _level(self, route: str, status: int, seconds: float) -> str:
+    def _level(self, route: str, status: int, seconds: float) -> int:
         if route in _PROBES:
-            return "debug"
+            return logging.DEBUG
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return "warning"
-        return "info" if status >= HTTPStatus.BAD_REQUEST or seconds >= self._slow else "debug"
+            return logging.WARNING
+        return logging.INFO if status >= HTTPStatus.BAD_REQUEST or seconds >= self._slow else logging.DEBUG

@@ -24,8 +24,7 @@ class RequestId:
         given = request.get_header("X-Request-Id")
         request.context.id = given if given and _GOOD_ID.fullmatch(given) else secrets.token_hex(16)
         response.set_header("X-Request-Id", request.context.id)
-        # The thread has served others before.
-        structlog.contextvars.clear_contextvars()
+        # In place of that of the request which the thread has served before.
         structlog.contextvars.bind_contextvars(request_id=request.context.id)
 
 
