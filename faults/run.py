@@ -114,7 +114,7 @@ class Run:
         self.world.processes.restart(process, KONGFLOW_CRASH_AT=f"{point}:{nth}", **environ)
         self.within(30, f"crash at {point}:{nth}", lambda: self.world.processes.crashes(point) > before)
         if process == "web":
-            # Granian starts its worker again with the same variables.
+            # The master starts its worker again with the same variables.
             self.world.processes.restart(process, **environ)
 
     def withdraw(self, rule: evidence.Rule) -> None:

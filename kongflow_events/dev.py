@@ -1,6 +1,6 @@
 """`kongflow-events dev`: the whole service on one machine, with nothing to install and nothing to configure.
 
-A supervisor, and below it an embedded PostgreSQL, granian, and one process with the scheduler, dramatiq's in-process
+A supervisor, and below it an embedded PostgreSQL, the web server, and one process with the scheduler, dramatiq's in-process
 broker and its worker threads. The same services, schema and guarantees as on servers: only the broker differs.
 """
 
@@ -53,7 +53,10 @@ def run(data: Path, port: int) -> None:
         # A half-valid variable must stop the start here, with one message, and not in every child.
         settings.load(environ)
         variables = _prepare(data / "dev.env", environ)
-        children = [Child(_web(port), environ), Child([sys.executable, "-m", "kongflow_events.inprocess"], environ)]
+        children = [
+            Child([sys.executable, "-m", "kongflow_events.web.server"], environ),
+            Child([sys.executable, "-m", "kongflow_events.inprocess"], environ),
+        ]
         for child in children:
             child.start()
         if _listens(port, stopping):
@@ -125,21 +128,6 @@ def _supervise(children: list[Child], postgres: embedded.EmbeddedPostgres, stopp
             child.revive()
     for child in children:
         child.stop()
-
-
-def _web(port: int) -> list[str]:
-    options = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--no-ws"]
-    robust = ["--blocking-threads", "16", "--respawn-failed-workers", "--workers-kill-timeout", "15"]
-    return [
-        sys.executable,
-        "-m",
-        "granian",
-        *options,
-        *robust,
-        "--log-level",
-        "error",
-        "kongflow_events.web.wsgi:app",
-    ]
 
 
 def _environ(data: Path, database_url: str, port: int, secret_key: str) -> dict[str, str]:

@@ -66,7 +66,7 @@ def _coloured() -> bool:
 
 
 def _take_over(common: list[structlog.typing.Processor], console: bool, level: int) -> None:
-    """Give the libraries' lines our form: granian's, dramatiq's, apscheduler's, and those of whoever else says something."""
+    """Give the libraries' lines our form: uvicorn's, dramatiq's, apscheduler's, and those of whoever else says something."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -77,9 +77,6 @@ def _take_over(common: list[structlog.typing.Processor], console: bool, level: i
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for name in ("_granian", "granian.access"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [], True
     for name in _SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

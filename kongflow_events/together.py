@@ -1,4 +1,4 @@
-"""Together: the same work for many threads at once. Who comes while a round is under way is served by the next one.
+"""Together: the same work for many callers at once. Who comes while a round is under way is served by the next one.
 
 Nobody lingers for company, so a lone caller waits for nobody; the busier it is, the more callers share one statement and
 one commit.
@@ -12,12 +12,14 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
+from kongflow_events import waiting
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class _Caller(Generic[Item, Result]):
-    """A thread that wants its item done: its round may be led by another thread, or by itself."""
+    """A thread or a task that wants its item done: its round may be led by another one, or by itself."""
 
     __slots__ = ("alone", "failure", "item", "leads", "result", "turn")
 
@@ -28,9 +30,8 @@ class _Caller(Generic[Item, Result]):
         self.leads = False
         self.alone = True
         self.failure: BaseException | None = None
-        # Released when its round is over, or when it is to lead one.
-        self.turn = threading.Lock()
-        self.turn.acquire()
+        # Its round is over, or it is to lead one.
+        self.turn = waiting.turn()
 
 
 class _Line(Generic[Item, Result]):
@@ -75,7 +76,7 @@ class Together(Generic[Item, Result]):
         mine: _Caller[Item, Result] = _Caller(item)
         line = self._join(name, mine)
         if not mine.leads:
-            mine.turn.acquire()
+            mine.turn.wait()
         if mine.leads:
             self._lead(name, line, mine)
         if mine.failure is None:
@@ -102,6 +103,8 @@ class Together(Generic[Item, Result]):
         return line.rounds < self._at_once and time.monotonic() - line.began > self._patience
 
     def _lead(self, name: Hashable, line: _Line[Item, Result], mine: _Caller[Item, Result]) -> None:
+        # Tasks that become ready in the same turn of their loop come along.
+        waiting.let_others_come()
         with self._lock:
             others = [line.waiting.popleft() for _ in range(min(len(line.waiting), self._most - 1))]
         callers = [mine, *others]
@@ -115,7 +118,7 @@ class Together(Generic[Item, Result]):
                 caller.failure, caller.alone = error, not others
         self._hand_over(name, line)
         for caller in others:
-            caller.turn.release()
+            caller.turn.come()
 
     def _leave(self, line: _Line[Item, Result]) -> list[_Caller[Item, Result]]:
         """Everybody who waits: theirs would be the same failure, after as long again."""
@@ -131,7 +134,7 @@ class Together(Generic[Item, Result]):
                 following = line.waiting.popleft()
                 following.leads = True
                 line.began = time.monotonic()
-                following.turn.release()
+                following.turn.come()
                 return
             line.rounds -= 1
             if not line.rounds:

@@ -96,7 +96,7 @@ def docker(to: Path | None) -> None:
 
 
 def _listening(web: Sequence[str]) -> tuple[str, list[str]]:
-    """The host that all web processes listen on, as granian takes it, and the port of each; a usage error for others."""
+    """The host that all web processes listen on, as the server takes it, and the port of each; a usage error for others."""
     found = [_ADDRESS.fullmatch(address) for address in web]
     parts = [one.groups() for one in found if one]
     if len(parts) < len(found):

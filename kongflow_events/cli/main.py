@@ -90,13 +90,31 @@ def scheduler() -> None:
     process.main(settings.current())
 
 
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), help="The port, if not PORT's.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that serve it.")
+def web(host: str, port: int | None, workers: int) -> None:
+    """Serve the API and the console until SIGTERM.
+
+    Example: kongflow-events web --port 8030
+    """
+    from kongflow_events import logs
+    from kongflow_events.web import server
+
+    # Here it stops the start with one line; in the workers it would be tried again and again.
+    current = settings.current()
+    logs.configure(current.log_level, current.log_format)
+    server.serve(host, port or current.port, workers)
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("server", type=click.Choice(["granian", "dramatiq"]))
+@click.argument("server", type=click.Choice(["dramatiq"]))
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def run(server: str, options: tuple[str, ...]) -> None:
-    """Run a server of this service with the options it knows, as the Procfile does; its log has the form of ours.
+    """Run the workers' server with the options it knows, as the Procfile does; its log has the form of ours.
 
-    Example: kongflow-events run granian --interface wsgi --port 8030 kongflow_events.web.wsgi:app
+    Example: kongflow-events run dramatiq kongflow_events.actors:boot --queues deliver invoke
     """
     from kongflow_events import logs
     from kongflow_events.cli import servers

@@ -33,7 +33,7 @@ def ingest_send_event(
 ) -> models.EventRecord:
     """Store `event`; returns the record, whether it is new, changed or known already.
 
-    Threads that send at the same time share a statement, unless they are in a transaction or the event is large. Raises
+    Callers who send at the same time share a statement, unless they are in a transaction or the event is large. Raises
     Forbidden when the organization's runs are disabled, and TooManyRequests when its rate limit is used up; nothing is
     stored then.
     """

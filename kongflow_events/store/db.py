@@ -13,7 +13,7 @@ import select
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -27,7 +27,7 @@ import psycopg2.extensions
 import psycopg2.extras
 from playhouse.pool import MaxConnectionsExceeded, PooledDatabase, PooledPostgresqlDatabase
 
-from kongflow_events import metrics, models
+from kongflow_events import metrics, models, waiting
 
 
 class ReadOnly(peewee.OperationalError):
@@ -58,12 +58,45 @@ class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships 
     """The pool without a question to the server at each check-out: a connection that it ended has something to read.
 
     It dials ahead of its lock: while a server takes no connections, nobody waits for the dials of others.
+
+    A thread has a connection of its own, and so has a task, of which half as many as there are connections have one.
     """
 
     _dialling = 0
 
+    def __init__(self, url: str, max_connections: int, **options: Any) -> None:
+        super().__init__(url, max_connections=max_connections, **options)
+        # Each state is its owner's alone, and the pool has its own lock: this one would be held while a task waits.
+        self._lock = nullcontext()
+        self._places = waiting.Places(max(max_connections // 2, 1))
+
+    @property
+    def _state(self) -> Any:
+        return self._states.get()
+
+    @_state.setter
+    def _state(self, _threads_own: object) -> None:
+        self._states = waiting.Own(peewee._ConnectionState)  # noqa: SLF001 - what the constructor has for threads alone
+
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Take a connection from the pool, into which a fresh one is put first when it has none to give."""
+        if not self._places.take(self._wait_timeout):
+            metrics.POOL_EXHAUSTED.add()
+            raise MaxConnectionsExceeded
+        try:
+            return self._take(reuse_if_open)
+        except BaseException:
+            self._places.give()
+            raise
+
+    def close(self) -> bool:
+        """Give the connection back; returns whether there was one."""
+        had_one: bool = super().close()
+        if had_one:
+            self._places.give()
+        return had_one
+
+    def _take(self, reuse_if_open: bool) -> bool:
         if self._has_to_dial():
             try:
                 # The pool's own comes with the lock.
@@ -91,7 +124,7 @@ class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships 
             return True
 
     def _is_closed(self, conn: Any) -> bool:
-        return bool(conn.closed) or _readable(conn.fileno(), 0)
+        return bool(conn.closed) or waiting.ready(conn.fileno(), 0)
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         try:
@@ -116,12 +149,6 @@ for _table in models.TABLES:
     _table.bind(_database, bind_refs=False, bind_backrefs=False)
 
 
-def _readable(descriptor: int, seconds: float, events: int = select.POLLIN) -> bool:
-    poller = select.poll()
-    poller.register(descriptor, events)
-    return bool(poller.poll(seconds * 1000))
-
-
 def _wait(connection: Any) -> None:
     """Wait for the server's part of a statement, but not for ever: one that is frozen answers no time-out of its own.
 
@@ -132,7 +159,7 @@ def _wait(connection: Any) -> None:
     while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
         events = select.POLLIN if state == psycopg2.extensions.POLL_READ else select.POLLOUT
         left = 3600.0 if deadline is None else deadline - time.monotonic()
-        if left <= 0 or not _readable(connection.fileno(), left, events):
+        if left <= 0 or not waiting.ready(connection.fileno(), left, events):
             raise psycopg2.OperationalError("the database does not answer")
 
 

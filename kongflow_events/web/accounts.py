@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -45,8 +46,8 @@ class Accounts:
         level = self._level(route, response.status_code, seconds)
         if not log.is_enabled_for(level):
             return
-        log.log(
-            level,
+        say = partial(log.log, level)
+        say(
             "request",
             method=method,
             path=door.shown_path(request),

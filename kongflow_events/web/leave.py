@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable
 
 import falcon
@@ -31,22 +30,20 @@ class Leave:
 def on_sigterm(seconds: float) -> Callable[[], bool]:
     """From SIGTERM on serve for `seconds` more, and only then stop the server; returns whether that has begun.
 
-    To be called in the main thread before there is any other: all of them leave the signal to a thread of its own. The
-    server, which would refuse connections at once, gets SIGINT when the time is over; it takes both alike. SIGINT from
-    outside stops it at once, as does SIGTERM when the time is zero.
+    To be called in the main thread, when the server has its own handlers, which this takes the place of. The server, which
+    would refuse connections at once, gets SIGINT when the time is over; it takes both alike. SIGINT from outside stops it
+    at once, as does SIGTERM when the time is zero.
     """
     leaving = threading.Event()
     if not seconds:
         return leaving.is_set
-    server = threading.main_thread().ident
-    assert server is not None
 
-    def wait() -> None:
-        signal.sigwait({signal.SIGTERM})
-        leaving.set()
-        time.sleep(seconds)
-        signal.pthread_kill(server, signal.SIGINT)
+    def leave(_signal: int, _frame: object) -> None:
+        if not leaving.is_set():
+            leaving.set()
+            timer = threading.Timer(seconds, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+            timer.daemon = True
+            timer.start()
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=wait, daemon=True, name="leave").start()
+    signal.signal(signal.SIGTERM, leave)
     return leaving.is_set

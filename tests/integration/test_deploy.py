@@ -251,7 +251,7 @@ class Front:
 
     @contextmanager
     def started(self) -> Iterator[list[subprocess.Popen[bytes]]]:
-        command = procfile()["web"].replace("--blocking-threads 16", "--blocking-threads 2")
+        command = procfile()["web"]
         web = [f"env PORT={port} {command.replace('${PORT:-8030}', str(port))}" for port in self.web]
         scheduler = procfile()["scheduler"]
         with running([*web, scheduler], self.environ, self.folder / "web.log") as processes, self.nginx():

@@ -75,7 +75,9 @@ def said(database: str, queues: RabbitMQ, tmp_path: Path) -> list[Any]:
 def test_every_line_of_every_process_has_one_form_and_tells_no_secret_and_no_payload(said: list[Any]) -> None:
     assert all({"event", "level", "timestamp"} <= line.keys() for line in said)
     # The servers' own lines too, of masters and of workers.
-    assert {"_granian", "dramatiq.MainProcess", "dramatiq.WorkerProcess(0)"} <= {line.get("logger") for line in said}
+    assert {"uvicorn.error", "dramatiq.MainProcess", "dramatiq.WorkerProcess(0)"} <= {
+        line.get("logger") for line in said
+    }
 
     of_request = [line for line in said if line.get("request_id") == REQUEST]
     assert {(line["event"], line["level"]) for line in of_request} >= {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
+
 from kongflow_events.services.relay import Pace
 
 TICK = 0.01
@@ -27,9 +29,10 @@ def test_a_quiet_service_looks_at_every_tick() -> None:
     assert all(looks(Pace(), iter([100] * 100)))
 
 
-def test_under_load_it_lets_two_or_three_ticks_go_by() -> None:
-    seen = looks(Pace(), iter([1000] * 100))[40:]
-    assert 15 <= sum(seen) <= 20
+@pytest.mark.parametrize(("rate", "ticks"), [(500, 4), (1000, 8), (2000, 10), (20_000, 10)])
+def test_under_load_it_lingers_the_longer_the_more_comes_but_for_a_tenth_of_a_second(rate: int, ticks: int) -> None:
+    seen = looks(Pace(), iter([rate] * 200))[80:]
+    assert 120 // ticks - 2 <= sum(seen) <= 120 // ticks + 2
 
 
 def test_a_single_burst_is_no_load() -> None:

@@ -1,4 +1,4 @@
-"""What granian serves: `granian --interface wsgi kongflow_events.web.wsgi:app`."""
+"""What the server's workers serve: an ASGI application, whatever this process needs included."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from kongflow_events.processes import stop_at_masters_death
 from kongflow_events.store import db, readers
 from kongflow_events.web import leave
 from kongflow_events.web.app import create_app
+from kongflow_events.web.bridge import Bridge
 
 # Nobody waits longer than this for one statement of a request.
 _STATEMENT_SECONDS: Final = 3
@@ -30,4 +31,4 @@ logs.configure(_current.log_level, _current.log_format)
 db.connect(_current.database_url, _current.pool_size, statement_seconds=_STATEMENT_SECONDS)
 readers.connect(_current.database_url, _current.console_timeout)
 beats.begin("web")
-app = create_app(_current, is_leaving)
+app = Bridge(create_app(_current, is_leaving), threads=max(_current.pool_size // 2, 1))
