@@ -315,6 +315,31 @@ def test_a_key_is_asked_for_before_a_stalled_body_is_waited_for(started: Service
             connection.close()
 
 
+def test_hundreds_of_stalled_bodies_hold_up_nobody_else(started: Service) -> None:
+    host, port = started.http.url.removeprefix("http://").split(":")
+    key = started.http._headers["Authorization"].encode()
+    head = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: " + key + b"\r\nContent-Length: 100\r\n\r\n{"
+    stalled = [socket.create_connection((host, int(port)), 5) for _ in range(200)]
+    try:
+        for connection in stalled:
+            connection.sendall(head)
+        began = time.monotonic()
+        started.send("beside-stalled-bodies")
+        assert started.http.answers("/readyz")
+        assert time.monotonic() - began < 5
+    finally:
+        for connection in stalled:
+            connection.close()
+
+
+def test_a_header_with_an_underscore_does_not_pass_for_the_one_with_a_hyphen(started: Service) -> None:
+    with urllib3.PoolManager(retries=False) as client:
+        answer = client.request("GET", f"{started.http.url}/healthz", headers={"X_Request_Id": "mine"})
+        named = client.request("GET", f"{started.http.url}/healthz", headers={"X-Request-Id": "mine"})
+    assert answer.headers["X-Request-Id"] != "mine"
+    assert named.headers["X-Request-Id"] == "mine"
+
+
 def test_a_chunked_body_is_read_and_an_oversized_one_refused(started: Service) -> None:
     host, port = started.http.url.removeprefix("http://").split(":")
     key = started.http._headers["Authorization"].encode()
