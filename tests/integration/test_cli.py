@@ -403,7 +403,7 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 
 # What runs until it is stopped, and what prints a text to be kept.
-TEXTS = {("dev",), ("scheduler",), ("run",), ("listen",), ("openapi",), ("completion",), ("export",)}
+TEXTS = {("dev",), ("web",), ("scheduler",), ("run",), ("listen",), ("openapi",), ("completion",), ("export",)}
 
 
 @pytest.mark.parametrize("path", [" ".join(path) for path, _ in commands(main)])
