@@ -47,7 +47,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rabbitmq_url: Annotated[str, msgspec.Meta(pattern="^amqps?://")] = "amqp://localhost"
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8030
 
-    # Connections that one process may hold; of a web process's, half are for its threads, as many as they are.
+    # Connections that one process may hold. Of a web process's, half are for tasks, one is for its sign of life, and the
+    # others are for as many threads.
     pool_size: Positive = 20
     # Seconds that a web process goes on serving after SIGTERM, while `/readyz` says that it is stopping.
     stop_grace: Annotated[float, msgspec.Meta(ge=0, le=15)] = 5.0

@@ -31,4 +31,5 @@ logs.configure(_current.log_level, _current.log_format)
 db.connect(_current.database_url, _current.pool_size, statement_seconds=_STATEMENT_SECONDS)
 readers.connect(_current.database_url, _current.console_timeout)
 beats.begin("web")
-app = Bridge(create_app(_current, is_leaving), threads=max(_current.pool_size // 2, 1))
+# Half of the connections are for tasks, which must not find the pool empty, and one for the sign of life.
+app = Bridge(create_app(_current, is_leaving), threads=max(_current.pool_size // 2 - 1, 1))
