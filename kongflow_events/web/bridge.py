@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from kongflow_events import waiting
+from kongflow_events import errors, waiting
 
 _SEND: Final = ("POST", "/api/v1/events")
 # Bytes of a body that the loop has the time for: as many as may be in a statement with others.
@@ -87,7 +87,7 @@ class _Body:
         self._ended = False
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, or as many as are left."""
+        """The next `size` bytes, or as many as are left; raises Refused when the sender has left before the end."""
         if len(self._read) < size and not self._ended:
             waiting.result_of(self._read_on(size), self._loop)
         wanted, self._read = self._read[:size], self._read[size:]
@@ -98,7 +98,9 @@ class _Body:
         missing = size - len(self._read)
         while missing > 0 and not self._ended:
             message = await self._receive()
-            # There is no body in the message that says that the sender has left.
+            if message["type"] == "http.disconnect":
+                # What has come of it may look like a whole one, and would be stored for good under its event's id.
+                raise errors.Refused("The body did not come to its end")
             parts.append(message.get("body", b""))
             missing -= len(parts[-1])
             self._ended = not message.get("more_body", False)

@@ -332,6 +332,23 @@ def test_hundreds_of_stalled_bodies_hold_up_nobody_else(started: Service) -> Non
             connection.close()
 
 
+@pytest.mark.parametrize("length", [100, 20_000])
+def test_a_body_that_is_cut_off_stores_nothing(started: Service, length: int) -> None:
+    host, port = started.http.url.removeprefix("http://").split(":")
+    key = started.http._headers["Authorization"].encode()
+    head = (
+        b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: "
+        + key
+        + b"\r\nce-specversion: 1.0\r\nce-id: cut-%d"
+        b"\r\nce-source: s\r\nce-type: t\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port)), 5) as connection:
+        connection.sendall(head % (length, length) + b"half of it")
+        time.sleep(0.3)
+    time.sleep(1)
+    assert started.count(f"SELECT count(*) FROM event_records WHERE event_id = 'cut-{length}'") == 0
+
+
 def test_a_header_with_an_underscore_does_not_pass_for_the_one_with_a_hyphen(started: Service) -> None:
     with urllib3.PoolManager(retries=False) as client:
         answer = client.request("GET", f"{started.http.url}/healthz", headers={"X_Request_Id": "mine"})
