@@ -54,7 +54,7 @@ def run(data: Path, port: int) -> None:
         settings.load(environ)
         variables = _prepare(data / "dev.env", environ)
         children = [
-            Child([sys.executable, "-m", "kongflow_events.web.server"], environ),
+            Child([sys.executable, "-m", "kongflow_events.web.server", "--port", str(port)], environ),
             Child([sys.executable, "-m", "kongflow_events.inprocess"], environ),
         ]
         for child in children:

@@ -5,6 +5,7 @@ A master binds the port and keeps its workers alive; each of them is `web/asgi.p
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from asyncio import TimerHandle
 from typing import Final
@@ -12,8 +13,6 @@ from typing import Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
-
-from kongflow_events import settings
 
 # Bytes of a request's line and headers, and seconds in which they have to come.
 _LARGEST_HEAD: Final = 65_536
@@ -101,5 +100,7 @@ def serve(host: str, port: int, workers: int, log_level: str = "info") -> None:
 
 
 if __name__ == "__main__":
-    # Of `kongflow-events dev`, whose terminal is for people.
-    serve("127.0.0.1", settings.current().port, 1, "error")
+    # Of `kongflow-events dev`, whose terminal is for people; whoever lists processes sees whose port it has.
+    _parser = argparse.ArgumentParser()
+    _parser.add_argument("--port", type=int, required=True)
+    serve("127.0.0.1", _parser.parse_args().port, 1, "error")

@@ -227,6 +227,8 @@ class Front:
         self.main = folder / "nginx.main"
         self.deploy()
         self.environ = {"DATABASE_URL": database, "RABBITMQ_URL": broker, "KONGFLOW_STOP_GRACE": "1"}
+        # Two threads in each web process.
+        self.environ["KONGFLOW_POOL_SIZE"] = "6"
         self.database = database
         db.connect(database, pool_size=2)
         with db.unit():
@@ -415,6 +417,6 @@ class TestNginx:
     def stall(self, front: Front) -> socket.socket:
         """A sender with a good key, half of whose body comes, and no more."""
         sender = socket.create_connection(("127.0.0.1", front.port))
-        head = f"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.key}\r\nContent-Length: 1000\r\n\r\n"
-        sender.sendall(head.encode() + b'{"event": ')
+        head = f"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.key}\r\n"
+        sender.sendall(head.encode() + b'Content-Length: 20000\r\n\r\n{"event": ')
         return sender

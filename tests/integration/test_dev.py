@@ -135,6 +135,11 @@ def test_commands_for_servers_find_their_database_and_no_broker_beside_it(home: 
     assert "start PostgreSQL" in elsewhere.stdout
 
 
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 def test_killed_in_the_middle_of_sends_it_loses_nothing_and_leaves_no_orphan(home: Path) -> None:
     port = free_port()
     accepted: list[str] = []
@@ -158,6 +163,8 @@ def test_killed_in_the_middle_of_sends_it_loses_nothing_and_leaves_no_orphan(hom
         assert 200 < len(accepted) < 500
         eventually(lambda: not alive(str(home)), what="no orphan of the folder is left")
         eventually(lambda: not alive(f"--port {port}"), what="no orphan of the port is left")
+        # A worker's command line does not name it.
+        eventually(lambda: is_free(port), what="nobody listens at the port")
 
     with dev(home, port) as (http, _):
         eventually(lambda: all(runs(http, one) == 2 for one in accepted), 60)
