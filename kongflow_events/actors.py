@@ -7,7 +7,6 @@ actors on its in-process broker.
 from __future__ import annotations
 
 import os
-import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ import dramatiq
 import dramatiq.worker
 import structlog
 
-from kongflow_events import beats, exposition, gathering, logs, memory, metrics, settings, traces, words
+from kongflow_events import beats, exposition, memory, metrics, starting, words
 from kongflow_events import broker as brokers
 from kongflow_events.services import deliver, invoke, post
 from kongflow_events.store import db
@@ -50,13 +49,7 @@ class Offer(Protocol):
 
 def boot() -> None:
     """Make this process a worker on RabbitMQ, as the dramatiq command expects of a broker's factory."""
-    try:
-        current = settings.current()
-        gathering.gather(current)
-        traces.begin(current, "worker")
-    except settings.BadSettings as error:
-        sys.exit(f"kongflow-events: {error}")
-    logs.configure(current.log_level, current.log_format)
+    current = starting.begin_or_exit("worker")
     db.connect(current.database_url, pool_size=current.pool_size + _SPARE_CONNECTIONS)
     broker = brokers.GuardedBroker(current.rabbitmq_url)
     hints = brokers.HintBuffer(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dramatiq
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from kongflow_events import actors, beats, exposition, gathering, logs, scheduler, settings, traces
+from kongflow_events import actors, beats, exposition, scheduler, settings, starting
 from kongflow_events import broker as brokers
 from kongflow_events.interrupts import Stopping, until_interrupted
 from kongflow_events.store import db
@@ -21,9 +21,7 @@ _STOP_MS = 15_000
 
 def main(current: settings.Settings) -> None:
     """Run until SIGTERM or SIGINT; what is being worked on is finished."""
-    logs.configure(current.log_level, current.log_format)
-    gathering.gather(current)
-    traces.begin(current, "worker")
+    starting.begin(current, "worker")
     exposition.serve(current)
     with until_interrupted() as stopping:
         _run(current, stopping)

@@ -21,7 +21,7 @@ from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.schedulers.blocking import BlockingScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from kongflow_events import beats, errors, exposition, gathering, logs, memory, metrics, settings, traces, words
+from kongflow_events import beats, errors, exposition, memory, metrics, settings, starting, words
 from kongflow_events import broker as brokers
 from kongflow_events.services import expire, health, redrive, relay, replay, retain
 from kongflow_events.store import db
@@ -47,9 +47,7 @@ _CLOCK_STEP = 2.0
 
 def main(current: settings.Settings) -> None:
     """Run a scheduler on RabbitMQ until SIGTERM or SIGINT; the tick that is under way is finished."""
-    logs.configure(current.log_level, current.log_format)
-    gathering.gather(current)
-    traces.begin(current, "scheduler")
+    starting.begin(current, "scheduler")
     exposition.serve(current)
     db.connect(current.database_url, pool_size=CONNECTIONS, statement_seconds=5)
     scheduler = build(BlockingScheduler, current, brokers.RabbitmqHints(current.rabbitmq_url))

@@ -99,30 +99,22 @@ def web(host: str, port: int | None, workers: int) -> None:
 
     Example: kongflow-events web --port 8030
     """
-    from kongflow_events import logs
-    from kongflow_events.web import server
+    from kongflow_events.cli import servers
 
-    # Here it stops the start with one line; in the workers it would be tried again and again.
-    current = settings.current()
-    logs.configure(current.log_level, current.log_format)
-    server.serve(host, port or current.port, workers)
+    servers.web(host, port, workers)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("server", type=click.Choice(["dramatiq"]))
+@click.argument("server", type=click.Choice(["dramatiq"]), expose_value=False)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def run(server: str, options: tuple[str, ...]) -> None:
+def run(options: tuple[str, ...]) -> None:
     """Run the workers' server with the options it knows, as the Procfile does; its log has the form of ours.
 
     Example: kongflow-events run dramatiq kongflow_events.actors:boot --queues deliver invoke
     """
-    from kongflow_events import logs
     from kongflow_events.cli import servers
 
-    # Here they stop the start with one line; in the server's own processes it would try again and again.
-    current = settings.current()
-    logs.configure(current.log_level, current.log_format)
-    servers.RUN[server](list(options))
+    servers.dramatiq(list(options))
 
 
 @main.command()

@@ -80,13 +80,10 @@ class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships 
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Take a connection from the pool, into which a fresh one is put first when it has none to give."""
-        if not self._places.take(self._wait_timeout):
-            metrics.POOL_EXHAUSTED.add()
-            raise MaxConnectionsExceeded
         try:
-            return self._take(reuse_if_open)
-        except BaseException:
-            self._places.give()
+            return self._connect_in_place(reuse_if_open)
+        except MaxConnectionsExceeded:
+            metrics.POOL_EXHAUSTED.add()
             raise
 
     def close(self) -> bool:
@@ -95,6 +92,15 @@ class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships 
         if had_one:
             self._places.give()
         return had_one
+
+    def _connect_in_place(self, reuse_if_open: bool) -> bool:
+        if not self._places.take(self._wait_timeout):
+            raise MaxConnectionsExceeded
+        try:
+            return self._take(reuse_if_open)
+        except BaseException:
+            self._places.give()
+            raise
 
     def _take(self, reuse_if_open: bool) -> bool:
         if self._has_to_dial():
@@ -107,11 +113,7 @@ class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships 
             with self._pool_lock:
                 self._heap_counter += 1
                 heapq.heappush(self._connections, (time.time(), self._heap_counter, fresh))
-        try:
-            taken: bool = super().connect(reuse_if_open)
-        except MaxConnectionsExceeded:
-            metrics.POOL_EXHAUSTED.add()
-            raise
+        taken: bool = super().connect(reuse_if_open)
         return taken
 
     def _has_to_dial(self) -> bool:

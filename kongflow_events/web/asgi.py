@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import signal
-import sys
 from typing import Final
 
-from kongflow_events import beats, gathering, logs, memory, settings, traces
+from kongflow_events import beats, memory, starting
 from kongflow_events.processes import stop_at_masters_death
 from kongflow_events.store import db, readers
 from kongflow_events.web import leave
@@ -16,18 +15,11 @@ from kongflow_events.web.bridge import Bridge
 # Nobody waits longer than this for one statement of a request.
 _STATEMENT_SECONDS: Final = 3
 
-try:
-    _current = settings.current()
-    gathering.gather(_current)
-    traces.begin(_current, "web")
-except settings.BadSettings as error:
-    sys.exit(f"kongflow-events: {error}")
-
+_current = starting.begin_or_exit("web")
 memory.share_one_heap()
 is_leaving = leave.on_sigterm(_current.stop_grace)
-# An orphan would go on serving, and share the port with those that are started in its place: it goes at once.
+# An orphan would go on serving, and keep the port from those that are started in its place: it goes at once.
 stop_at_masters_death(signal.SIGINT)
-logs.configure(_current.log_level, _current.log_format)
 db.connect(_current.database_url, _current.pool_size, statement_seconds=_STATEMENT_SECONDS)
 readers.connect(_current.database_url, _current.console_timeout)
 beats.begin("web")

@@ -123,20 +123,17 @@ def _environ(scope: Message) -> Environ:
         "wsgi.url_scheme": scope["scheme"],
     }
     for name, value in scope["headers"]:
-        key = _key(name)
-        text = value.decode("latin-1")
-        environ[key] = f"{environ[key]},{text}" if key in environ else text
-    # Where those were put that WSGI could not tell from others.
-    environ.pop("", None)
+        # In WSGI an underscore would pass for a hyphen.
+        if b"_" not in name:
+            key, text = _key(name), value.decode("latin-1")
+            environ[key] = f"{environ[key]},{text}" if key in environ else text
     return environ
 
 
 # As many as anybody sends, but not all that strangers make up.
 @lru_cache(maxsize=200)
 def _key(name: bytes) -> str:
-    """WSGI's name of a header; none for one with an underscore, which would pass for that with a hyphen there."""
-    if b"_" in name:
-        return ""
+    """WSGI's name of a header."""
     key = name.decode("latin-1").upper().replace("-", "_")
     return key if key in _PLAIN else f"HTTP_{key}"
 
